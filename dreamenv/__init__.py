@@ -1,0 +1,1 @@
+"""dreamenv: learned world models as Gymnasium environments."""

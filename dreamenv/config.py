@@ -1,0 +1,49 @@
+"""Configurations: frozen dataclasses that go to JSON and come back checked."""
+
+import json
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import Self
+
+from dreamenv.errors import FormatError
+
+
+class Config:
+    """Base of the configuration dataclasses.
+
+    A subclass is a `@dataclass(frozen=True)` whose `__post_init__` raises `ConfigError` for
+    values that cannot work.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON-ready values: numbers, strings, lists, dictionaries."""
+        data: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], source: str) -> Self:
+        """Builds the configuration from what `to_dict` gave.
+
+        Args:
+            data: The fields. Those left out take their defaults.
+            source: Where the data came from, for the error message.
+
+        Raises:
+            FormatError: A field is unknown, missing, of the wrong type, or refused.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            raise FormatError(f"{source}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "the configuration"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "unexpected_keyword_argument":
+        message = "unknown field; remove it, or use the dreamenv version that wrote it"
+    return f"{field}: {message}"

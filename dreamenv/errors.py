@@ -1,0 +1,21 @@
+"""The project's own exceptions: one line that names the thing and says what to do."""
+
+
+class DreamenvError(Exception):
+    """Base of every error that dreamenv raises on purpose."""
+
+
+class ConfigError(DreamenvError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class InputError(DreamenvError, ValueError):
+    """A tensor, an action or an argument of the wrong shape, type or range."""
+
+
+class FormatError(DreamenvError):
+    """A folder or a file that is missing, damaged, foreign, or of a later format version."""
+
+
+class GameError(DreamenvError):
+    """A real environment that cannot be made, or that dreamenv cannot learn from."""
