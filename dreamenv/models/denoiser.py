@@ -1,0 +1,332 @@
+"""The denoiser: EDM preconditioning around a U-Net, and its training loss.
+
+EDM: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022.
+As a world model: Alonso et al., "Diffusion for World Modeling" (DIAMOND), NeurIPS 2024.
+The change as target: Price et al., "GenCast", 2024, who diffuse the normalised residual.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamenv.config import Config
+from dreamenv.errors import ConfigError
+from dreamenv.models.blocks import (
+    ActionEmbedding,
+    FourierFeatures,
+    UNet,
+    check_fold,
+    check_levels,
+    conv3x3,
+    fold_frames,
+    group_norm,
+    unfold_frames,
+)
+from dreamenv.models.frames import quantise, quantise_down
+
+
+@dataclass(frozen=True)
+class DenoiserConfig(Config):
+    """Architecture and training noise of the denoiser. The defaults are `atari100k`.
+
+    Attributes:
+        context_length: L, how many past frames and actions the next frame is drawn from.
+        cond_channels: Size of the condition made of the noise level and the past actions. Even,
+            and at least L.
+        channels: Width of each level of the U-Net, from the finest.
+        depths: Residual blocks of each level.
+        attention: Whether the blocks of a level attend.
+        fold: Squares of so many pixels a side become channels before the U-Net: 1, 2 or 4.
+        target: What is denoised. `frame`: the next frame, in [-1, 1]. `change`: the difference
+            of the next frame from the last, over its standard deviation in the data.
+        sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
+        sigma_offset: σ_off, the noise added to whole channels in training.
+        log_sigma_mean: Mean of log σ in training.
+        log_sigma_std: Standard deviation of log σ in training.
+        sigma_min: Least σ in training.
+        sigma_max: Largest σ in training.
+    """
+
+    context_length: int = 4
+    cond_channels: int = 256
+    channels: tuple[int, ...] = (64, 64, 64, 64)
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    attention: tuple[bool, ...] = (False, False, False, False)
+    fold: int = 1
+    target: Literal["frame", "change"] = "frame"
+    sigma_data: float = 0.5
+    sigma_offset: float = 0.3
+    log_sigma_mean: float = -0.4
+    log_sigma_std: float = 1.2
+    sigma_min: float = 2e-3
+    sigma_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_levels(self.channels, self.depths, self.attention)
+        check_fold(self.fold)
+        if self.context_length < 1:
+            raise ConfigError(f"context_length is {self.context_length}; it must be at least 1")
+        if self.cond_channels % 2 or self.cond_channels < max(2, self.context_length):
+            raise ConfigError(
+                f"cond_channels is {self.cond_channels}; it must be even, and at least "
+                f"context_length ({self.context_length})"
+            )
+        if self.target not in ("frame", "change"):
+            raise ConfigError(f"target is {self.target!r}; it must be 'frame' or 'change'")
+        if self.sigma_data <= 0 or self.sigma_offset < 0:
+            raise ConfigError(
+                f"sigma_data is {self.sigma_data} and sigma_offset {self.sigma_offset}; the "
+                f"first must be above 0, the second at least 0"
+            )
+        if self.log_sigma_std < 0:
+            raise ConfigError(f"log_sigma_std is {self.log_sigma_std}; it must be at least 0")
+        if not 0 < self.sigma_min <= self.sigma_max:
+            raise ConfigError(
+                f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; they must be "
+                f"above 0, the first not above the second"
+            )
+
+
+@dataclass(frozen=True)
+class Preconditioners:
+    """The factors of EDM's preconditioning at a noise level; each float32 [N]."""
+
+    c_in: Tensor
+    c_out: Tensor
+    c_skip: Tensor
+    c_noise: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """The noise of one training step, for P predictions of a batch of B segments.
+
+    Attributes:
+        sigma: float32 [P, B], the noise levels σ.
+        offset: float32 [P, B, C, 1, 1], standard normal: one number a channel.
+        pixel: float32 [P, B, C, H, W], standard normal.
+    """
+
+    sigma: Tensor
+    offset: Tensor
+    pixel: Tensor
+
+
+class DenoiserNetwork(nn.Module):
+    """F, the U-Net between the preconditioners.
+
+    Args:
+        config: The architecture.
+        obs_channels: C, channels of a frame.
+        num_actions: The number of actions.
+    """
+
+    def __init__(self, config: DenoiserConfig, obs_channels: int, num_actions: int) -> None:
+        super().__init__()
+        cond, length, first = config.cond_channels, config.context_length, config.channels[0]
+        squares = config.fold**2
+        self.fold = config.fold
+        self.noise_embedding = FourierFeatures(cond)
+        self.action_embedding = ActionEmbedding(num_actions, cond // length)
+        self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
+        self.conv_in = conv3x3((length + 1) * obs_channels * squares, first)
+        self.unet = UNet(config.channels, config.depths, config.attention, cond)
+        self.norm_out = group_norm(first)
+        self.conv_out = conv3x3(first, obs_channels * squares)
+        nn.init.zeros_(self.conv_out.weight)
+
+    def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+        """Runs the network on scaled inputs.
+
+        Args:
+            noisy: float [N, C, H, W], c_in times the noisy target.
+            c_noise: float [N].
+            context: float [N, L, C, H, W], the past frames over σ_data, oldest first.
+            actions: int64 [N, L], the action taken at each of them.
+
+        Returns:
+            float [N, C, H, W].
+        """
+        condition = self._condition(c_noise, actions)
+        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
+        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
+        x = self.conv_out(F.silu(self.norm_out(x)))
+        return unfold_frames(x, self.fold, (noisy.shape[-2], noisy.shape[-1]))
+
+    def _condition(self, c_noise: Tensor, actions: Tensor) -> Tensor:
+        noise = self.noise_embedding(c_noise)
+        embedded = self.action_embedding(actions).flatten(1)
+        # A context length that does not divide the condition leaves its last entries to the noise.
+        embedded = F.pad(embedded, (0, noise.shape[1] - embedded.shape[1]))
+        condition: Tensor = self.condition(noise + embedded)
+        return condition
+
+
+class Denoiser(nn.Module):
+    """D, the denoised target as a function of the noisy one, the noise level and the past.
+
+    Targets are frames, or changes from the last frame of the context: see `DenoiserConfig`.
+
+    Args:
+        config: The architecture and the training noise.
+        obs_channels: C, channels of a frame.
+        num_actions: The number of actions.
+
+    Attributes:
+        change_std: float32 [], the unit of targets of kind `change`: the standard deviation over
+            the data of the difference of neighbouring frames, these in [-1, 1].
+    """
+
+    change_std: Tensor
+
+    def __init__(self, config: DenoiserConfig, obs_channels: int, num_actions: int) -> None:
+        super().__init__()
+        self.config = config
+        self.network = DenoiserNetwork(config, obs_channels, num_actions)
+        if config.target == "change":
+            self.register_buffer("change_std", torch.ones(()))
+
+    def preconditioners(self, sigma: Tensor) -> Preconditioners:
+        """Computes the factors of EDM's preconditioning (Karras et al. 2022, table 1).
+
+        Args:
+            sigma: float32 [N], the noise levels.
+        """
+        data = self.config.sigma_data
+        total = (sigma.square() + self.config.sigma_offset**2).sqrt()
+        variance = total.square() + data**2
+        c_skip = data**2 / variance
+        return Preconditioners(1 / variance.sqrt(), total * c_skip.sqrt(), c_skip, total.log() / 4)
+
+    def run_network(
+        self, noisy: Tensor, factors: Preconditioners, context: Tensor, actions: Tensor
+    ) -> Tensor:
+        """Runs F on a noisy target.
+
+        Args:
+            noisy: float32 [N, C, H, W].
+            factors: For the noise level of each.
+            context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
+            actions: int64 [N, L].
+
+        Returns:
+            float32 [N, C, H, W].
+        """
+        scaled = _each(factors.c_in) * noisy
+        output: Tensor = self.network(
+            scaled, factors.c_noise, context / self.config.sigma_data, actions
+        )
+        return output.float()
+
+    def forward(self, noisy: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+        """Computes D, as sampling uses it: a target whose frame has the levels of a byte.
+
+        Args:
+            noisy: float32 [N, C, H, W].
+            sigma: float32 [N], the noise levels.
+            context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
+            actions: int64 [N, L].
+
+        Returns:
+            float32 [N, C, H, W].
+        """
+        factors = self.preconditioners(sigma)
+        output = self.run_network(noisy, factors, context, actions)
+        return self._wrap(noisy, output, factors, context[:, -1])
+
+    def to_target(self, frame: Tensor, last: Tensor) -> Tensor:
+        """Expresses a frame as what is denoised.
+
+        Args:
+            frame: float32 [N, C, H, W] in [-1, 1].
+            last: The frame before it, likewise.
+
+        Returns:
+            float32 [N, C, H, W].
+        """
+        if self.config.target == "frame":
+            return frame
+        return (frame - last) / self.change_std
+
+    def to_frame(self, target: Tensor, last: Tensor) -> Tensor:
+        """Undoes `to_target`. What leaves [-1, 1] is not clamped."""
+        if self.config.target == "frame":
+            return target
+        return last + target * self.change_std
+
+    def draw_noise(self, obs: Tensor, generator: torch.Generator | None = None) -> TrainingNoise:
+        """Draws the noise of one training step.
+
+        log σ ~ N(`log_sigma_mean`, `log_sigma_std`), σ clipped to [`sigma_min`, `sigma_max`].
+
+        Args:
+            obs: [B, T, C, H, W], the segments to train on; only their shape and device matter.
+            generator: Where the random numbers come from, on the same device.
+        """
+        batch, length, channels, height, width = obs.shape
+        config, predictions = self.config, length - self.config.context_length
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(predictions, batch, *shape, generator=generator, device=obs.device)
+
+        log_sigma = config.log_sigma_mean + config.log_sigma_std * normal()
+        sigma = log_sigma.exp().clamp(config.sigma_min, config.sigma_max)
+        return TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
+
+    def loss(self, obs: Tensor, actions: Tensor, mask: Tensor, noise: TrainingNoise) -> Tensor:
+        """Computes the training loss over the T - L predictions of each segment.
+
+        The mean squared error of F to (target - c_skip * noisy) / c_out (Karras et al. 2022,
+        eq. 8), over the predicted frames that are not padding. Each prediction, without its
+        gradient, takes the place of the real frame in the context of the next.
+
+        Args:
+            obs: float32 [B, T, C, H, W] in [-1, 1], with T > L.
+            actions: int64 [B, T].
+            mask: bool [B, T], False where a frame is padding.
+            noise: As `draw_noise` gives it for `obs`.
+
+        Returns:
+            float32 [].
+        """
+        length = self.config.context_length
+        frames = list(obs.unbind(dim=1))
+        losses = []
+        for step, sigma in enumerate(noise.sigma):
+            context = torch.stack(frames[step : step + length], dim=1)
+            past, last = actions[:, step : step + length], frames[step + length - 1]
+            target = self.to_target(frames[step + length], last)
+            noisy = target + self.config.sigma_offset * noise.offset[step]
+            noisy = noisy + _each(sigma) * noise.pixel[step]
+            factors = self.preconditioners(sigma)
+            output = self.run_network(noisy, factors, context, past)
+            wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
+            losses.append(_masked_mean((output - wanted).square(), mask[:, step + length]))
+            denoised = self._wrap(noisy, output.detach(), factors, last)
+            frames[step + length] = self.to_frame(denoised, last)
+        return torch.stack(losses).mean()
+
+    def _wrap(
+        self, noisy: Tensor, output: Tensor, factors: Preconditioners, last: Tensor
+    ) -> Tensor:
+        """Turns the output of F into D: c_skip * noisy + c_out * F, its frame quantised."""
+        target = _each(factors.c_skip) * noisy + _each(factors.c_out) * output
+        if self.config.target == "frame":
+            return quantise_down(target)
+        # Truncation, as published for frames, would darken a frame that does not change by a
+        # level a step.
+        return self.to_target(quantise(self.to_frame(target, last)), last)
+
+
+def _each(factor: Tensor) -> Tensor:
+    """Shapes one number a row, [N], to multiply frames: [N, 1, 1, 1]."""
+    return factor[:, None, None, None]
+
+
+def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
+    """Averages errors [B, C, H, W] over the rows of the mask [B]; 0 where it has none."""
+    per_row = errors.mean(dim=(1, 2, 3))
+    return torch.where(mask, per_row, 0).sum() / mask.sum().clamp(min=1)

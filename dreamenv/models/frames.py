@@ -1,0 +1,44 @@
+"""Frames: bytes outside the models, floats in [-1, 1] inside; one function each way."""
+
+import torch
+from torch import Tensor
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Turns stored frames into what the models compute on: `u8 / 255 * 2 - 1`.
+
+    Args:
+        frames: uint8, any shape.
+
+    Returns:
+        float32 in [-1, 1], the same shape.
+    """
+    return frames.float().div(255).mul(2).sub(1)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """Turns the models' frames into bytes: the nearest of the 256 levels.
+
+    It inverts `to_float` exactly.
+
+    Args:
+        frames: Floating point, any shape. Values outside [-1, 1] are clamped.
+
+    Returns:
+        uint8, the same shape.
+    """
+    return frames.float().clamp(-1, 1).add(1).div(2).mul(255).round().to(torch.uint8)
+
+
+def quantise(frames: Tensor) -> Tensor:
+    """Clamps frames to [-1, 1] and moves each value to the nearest of the 256 levels."""
+    return to_float(to_uint8(frames))
+
+
+def quantise_down(frames: Tensor) -> Tensor:
+    """Clamps frames to [-1, 1] and moves each value to the next lower of the 256 levels.
+
+    The truncation of the published DIAMOND code, which its weights were trained with.
+    """
+    levels = frames.float().clamp(-1, 1).add(1).div(2).mul(255).to(torch.uint8)
+    return to_float(levels)

@@ -1,0 +1,255 @@
+"""The world model: denoiser, sampler and reward-and-termination model in one, and on disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from dreamenv.config import Config
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.files import atomic_folder_update, committed_path
+from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.frames import to_float, to_uint8
+from dreamenv.models.lstm import LSTMState
+from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel, RewardEndOutput
+from dreamenv.models.sampler import SamplerConfig, sample
+from dreamenv.models.weights import read_weights, write_weights
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "world_model.safetensors"
+
+
+@dataclass(frozen=True)
+class WorldModelConfig(Config):
+    """Architecture of a world model. The defaults are `atari100k`.
+
+    Attributes:
+        num_actions: The number of discrete actions.
+        obs_shape: C, H, W of a frame.
+        denoiser: The next frame.
+        reward_end: Its reward, and whether it ends the episode.
+        sampler: The noise levels it is drawn with where nothing else is asked for.
+    """
+
+    num_actions: int
+    obs_shape: tuple[int, int, int] = (3, 64, 64)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_actions < 1:
+            raise ConfigError(f"num_actions is {self.num_actions}; it must be at least 1")
+        if len(self.obs_shape) != 3 or min(self.obs_shape) < 1:
+            raise ConfigError(
+                f"obs_shape is {self.obs_shape}; it must be channels, height and width, each at "
+                f"least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Origin(Config):
+    """Where a world model comes from.
+
+    Attributes:
+        environment: The real environment it dreams of.
+        fit: How it was fit: settings, counts, figures. JSON values.
+        licence: Of the weights, as an SPDX identifier.
+    """
+
+    environment: EnvironmentSpec | None = None
+    fit: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+
+
+class WorldModel(nn.Module):
+    """A learned environment: the next frame, its reward and its end, from the past.
+
+    Frames are uint8 here; the networks inside compute on floats in [-1, 1].
+
+    Args:
+        config: The architecture.
+        origin: Where it comes from.
+
+    Raises:
+        ConfigError: The environment it comes from has other frames or actions.
+    """
+
+    def __init__(self, config: WorldModelConfig, origin: Origin | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.origin = origin or Origin()
+        _check_environment(config, self.origin.environment)
+        self.denoiser = Denoiser(config.denoiser, config.obs_shape[0], config.num_actions)
+        self.reward_end = RewardEndModel(config.reward_end, config.obs_shape, config.num_actions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def next_obs(
+        self,
+        context: Tensor,
+        actions: Tensor,
+        *,
+        sampler: SamplerConfig | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws the next frame of N dreams.
+
+        Args:
+            context: uint8 [N, L, C, H, W], the last L frames, oldest first.
+            actions: int64 [N, L], the action taken at each of them; the last is the one whose
+                outcome is drawn.
+            sampler: The noise levels; the model's own if None.
+            generator: Where the random numbers come from, on the model's device.
+
+        Returns:
+            uint8 [N, C, H, W].
+
+        Raises:
+            InputError: A tensor has another type or shape.
+        """
+        rows, length = len(context), self.config.denoiser.context_length
+        _check_frames("context", context, (rows, length, *self.config.obs_shape))
+        _check_actions(actions, (rows, length))
+        past = to_float(context)
+
+        def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
+            denoised: Tensor = self.denoiser(noisy, sigma, past, actions)
+            return denoised
+
+        draw_noise = self._noise_source(rows, generator)
+        trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
+        return to_uint8(self.denoiser.to_frame(trajectory[-1], past[:, -1]))
+
+    @torch.no_grad()
+    def reward_and_end(
+        self, obs: Tensor, actions: Tensor, next_obs: Tensor, state: LSTMState | None = None
+    ) -> RewardEndOutput:
+        """Predicts rewards and ends of T steps of N dreams.
+
+        Args:
+            obs: uint8 [N, T, C, H, W], the frames before each step.
+            actions: int64 [N, T].
+            next_obs: uint8 [N, T, C, H, W], the frames after each step.
+            state: The LSTM's state before the first of them; zeros if None.
+
+        Raises:
+            InputError: A tensor has another type or shape.
+        """
+        rows_and_steps = tuple(obs.shape[:2])
+        _check_frames("obs", obs, (*rows_and_steps, *self.config.obs_shape))
+        _check_frames("next_obs", next_obs, (*rows_and_steps, *self.config.obs_shape))
+        _check_actions(actions, rows_and_steps)
+        output: RewardEndOutput = self.reward_end(to_float(obs), actions, to_float(next_obs), state)
+        return output
+
+    def save(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+        """Writes the world model's folder; a save that is killed leaves the old one whole.
+
+        Other files of the folder stay as they are.
+
+        Args:
+            folder: Made where it is not there.
+            dtype: Type of the weights on disk; `load` turns them into float32.
+        """
+        description = {
+            "format_version": FORMAT_VERSION,
+            "architecture": self.config.to_dict(),
+            **self.origin.to_dict(),
+        }
+        with atomic_folder_update(Path(folder)) as staging:
+            text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+            (staging / CONFIG_FILE).write_text(text)
+            write_weights(self, staging / WEIGHTS_FILE, dtype)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Reads a world model's folder. Nothing in it can run code.
+
+        Every key and shape is checked against the configuration before memory is taken.
+
+        Args:
+            folder: As `save` left it.
+            device: Where the weights go.
+
+        Returns:
+            The world model, in evaluation mode, its weights float32.
+
+        Raises:
+            FormatError: The folder is missing, foreign, damaged, or of a later format version.
+        """
+        folder = Path(folder)
+        config, origin = _read_description(folder)
+        try:
+            with torch.device("meta"):
+                model = cls(config, origin)
+        except ConfigError as error:
+            raise FormatError(f"{folder / CONFIG_FILE}: {error}") from None
+        read_weights(model, committed_path(folder, WEIGHTS_FILE))
+        return model.to(device).eval()
+
+    def _noise_source(self, rows: int, generator: torch.Generator | None) -> Callable[[], Tensor]:
+        shape = (rows, *self.config.obs_shape)
+        return lambda: torch.randn(shape, generator=generator, device=self.device)
+
+
+def _read_description(folder: Path) -> tuple[WorldModelConfig, Origin]:
+    path = committed_path(folder, CONFIG_FILE)
+    if not path.is_file():
+        raise FormatError(
+            f"{folder} is not a world model: it has no {CONFIG_FILE}; name a folder that "
+            f"`WorldModel.save` wrote"
+        )
+    try:
+        description = json.loads(path.read_text())
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON ({error}); restore or fit the world model") from None
+    if not isinstance(description, dict) or "format_version" not in description:
+        raise FormatError(f"{path} has no format_version; it is not a world model's configuration")
+    version = description.pop("format_version")
+    if version != FORMAT_VERSION:
+        raise FormatError(
+            f"{path} has format version {version!r}; this dreamenv reads version "
+            f"{FORMAT_VERSION}: upgrade dreamenv"
+        )
+    architecture = description.pop("architecture", None)
+    if not isinstance(architecture, dict):
+        raise FormatError(f"{path} has no architecture; it is not a world model's configuration")
+    config = WorldModelConfig.from_dict(architecture, f"{path}: architecture")
+    return config, Origin.from_dict(description, str(path))
+
+
+def _check_environment(config: WorldModelConfig, environment: EnvironmentSpec | None) -> None:
+    if environment is None:
+        return
+    if (environment.obs_shape, environment.num_actions) != (config.obs_shape, config.num_actions):
+        raise ConfigError(
+            f"{environment.id} has frames {environment.obs_shape} and {environment.num_actions} "
+            f"actions, the world model {config.obs_shape} and {config.num_actions}; make them equal"
+        )
+
+
+def _check_frames(name: str, frames: Tensor, shape: tuple[int, ...]) -> None:
+    if frames.dtype != torch.uint8 or frames.shape != shape:
+        raise InputError(
+            f"{name} is {frames.dtype} {list(frames.shape)}; it must be torch.uint8 {list(shape)}"
+        )
+
+
+def _check_actions(actions: Tensor, shape: tuple[int, ...]) -> None:
+    if actions.dtype != torch.int64 or actions.shape != shape:
+        raise InputError(
+            f"actions is {actions.dtype} {list(actions.shape)}; it must be torch.int64 "
+            f"{list(shape)}"
+        )

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dreamenv.errors import ConfigError
+from dreamenv.models.blocks import (
+    AdaptiveGroupNorm,
+    FourierFeatures,
+    ResidualBlock,
+    SelfAttention,
+    UNet,
+    check_channels,
+    fold_frames,
+    unfold_frames,
+)
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.integers(1, 4),
+    fold=st.sampled_from([1, 2, 4]),
+)
+def test_unfolding_undoes_folding(height: int, width: int, channels: int, fold: int) -> None:
+    frames = torch.randn(2, channels, height, width)
+    folded = fold_frames(frames, fold)
+    assert folded.shape == (2, channels * fold**2, -(-height // fold), -(-width // fold))
+    assert torch.equal(unfold_frames(folded, fold, (height, width)), frames)
+
+
+def test_folding_keeps_a_square_of_pixels_in_one_place() -> None:
+    frames = torch.zeros(1, 1, 4, 4)
+    frames[0, 0, 2:, :2] = 1
+    folded = fold_frames(frames, 2)
+    assert folded[0, :, 1, 0].tolist() == [1, 1, 1, 1]
+    assert folded.sum() == 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), levels=st.integers(1, 4))
+@torch.no_grad()
+def test_the_unet_keeps_any_size(height: int, width: int, levels: int) -> None:
+    unet = UNet((8, 16, 8, 24)[:levels], (1, 2, 1, 1)[:levels], (True, False) * 2, cond_channels=4)
+    assert unet(torch.randn(1, 8, height, width), torch.randn(1, 4)).shape == (1, 8, height, width)
+
+
+@torch.no_grad()
+def test_fresh_residual_blocks_and_attention_add_nothing() -> None:
+    block = ResidualBlock(8, 8, cond_channels=4, attention=False)
+    torch.nn.init.zeros_(block.get_parameter("conv2.bias"))
+    x, condition = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
+    assert torch.equal(block(x, condition), x)
+    attention = SelfAttention(8)
+    assert torch.equal(attention(x), attention.norm(x))
+
+
+@torch.no_grad()
+def test_attention_carries_every_pixel_to_every_other() -> None:
+    attention = SelfAttention(16)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    attention.norm = torch.nn.Identity()  # type: ignore[assignment]
+    x = torch.randn(1, 16, 5, 7)
+    other = x.clone()
+    other[0, :, 0, 0] += 1
+    changed = (attention(other) - attention(x)).abs().amax(dim=1)
+    assert (changed > 0).all()
+
+
+@torch.no_grad()
+def test_the_condition_scales_and_shifts_what_was_normalised() -> None:
+    norm = AdaptiveGroupNorm(8, cond_channels=2)
+    torch.nn.init.zeros_(norm.linear.weight)
+    norm.linear.bias[:8], norm.linear.bias[8:] = 1.0, 3.0
+    y = norm(5 + 7 * torch.randn(4, 8, 16, 16), torch.zeros(4, 2))
+    assert torch.allclose(y.mean(dim=(1, 2, 3)), torch.full((4,), 3.0), atol=1e-4)
+    assert torch.allclose(y.std(dim=(1, 2, 3)), torch.full((4,), 2.0), atol=1e-2)
+
+
+def test_fourier_features_are_cosines_then_sines() -> None:
+    features = FourierFeatures(6)
+    x = torch.tensor([0.0, 0.3])
+    values = features(x)
+    assert values[0].tolist() == [1, 1, 1, 0, 0, 0]
+    angles = 2 * torch.pi * 0.3 * features.frequencies[0]
+    assert torch.allclose(values[1], torch.cat([angles.cos(), angles.sin()]), atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [8, 24, 32, 48, 56, 64, 96, 256])
+def test_widths_in_groups_and_heads_are_taken(width: int) -> None:
+    check_channels([width])
+    ResidualBlock(width, width, cond_channels=2, attention=True)
+
+
+@pytest.mark.parametrize("width", [0, -8, 4, 12, 100, 104])
+def test_other_widths_are_refused(width: int) -> None:
+    with pytest.raises(ConfigError, match=str(width)):
+        check_channels([32, width])

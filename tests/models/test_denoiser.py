@@ -1,0 +1,302 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dreamenv.errors import ConfigError
+from dreamenv.models.denoiser import Denoiser, DenoiserConfig, TrainingNoise
+from dreamenv.models.diamond import diamond_state_dict, load_diamond_state_dict
+from dreamenv.models.frames import to_float, to_uint8
+
+BYTE_LEVEL = 2 / 255
+TINY = DenoiserConfig(
+    context_length=2, cond_channels=16, channels=(8, 16), depths=(1, 1), attention=(False, True)
+)
+TINY_CHANGE = replace(TINY, fold=2, target="change", sigma_data=1.0, sigma_offset=0.0)
+
+
+def denoiser_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Denoiser:
+    denoiser = Denoiser(
+        DenoiserConfig(
+            context_length=config["num_steps_conditioning"],
+            cond_channels=config["cond_channels"],
+            channels=tuple(config["channels"]),
+            depths=tuple(config["depths"]),
+            attention=tuple(bool(attends) for attends in config["attn_depths"]),
+            sigma_data=config["sigma_data"],
+            sigma_offset=config["sigma_offset_noise"],
+        ),
+        config["img_channels"],
+        config["num_actions"],
+    )
+    published = {f"denoiser.{key}": tensor for key, tensor in weights.items()}
+    load_diamond_state_dict(published, denoiser=denoiser)
+    return denoiser
+
+
+def randomised(denoiser: Denoiser) -> Denoiser:
+    """Gives the zero-initialised weights values, so that every path matters."""
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return denoiser
+
+
+def random_frames(*shape: int) -> Tensor:
+    return to_float(torch.randint(0, 256, shape, dtype=torch.uint8))
+
+
+class TestReference:
+    def test_preconditioners(
+        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+    ) -> None:
+        reference = load_reference("denoiser")
+        denoiser = denoiser_of(reference.config, reference.weights)
+        cases = reference.prefixes("sigma")
+        assert cases
+        for case in cases:
+            factors = denoiser.preconditioners(reference[f"{case}.sigma"])
+            for name in ("c_in", "c_out", "c_skip", "c_noise"):
+                assert_close(getattr(factors, name), reference[f"{case}.{name}"], 1e-5)
+
+    @torch.no_grad()
+    def test_network_and_denoised_frame(
+        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+    ) -> None:
+        reference = load_reference("denoiser")
+        denoiser = denoiser_of(reference.config, reference.weights)
+        for case in reference.prefixes("sigma"):
+            noisy, sigma = reference[f"{case}.noisy"], reference[f"{case}.sigma"]
+            obs, act = reference[f"{case}.obs"], reference[f"{case}.act"]
+            output = denoiser.run_network(noisy, denoiser.preconditioners(sigma), obs, act)
+            assert_close(output, reference[f"{case}.network_output"], 1e-5)
+            error = (denoiser(noisy, sigma, obs, act) - reference[f"{case}.denoised"]).abs().max()
+            assert error <= BYTE_LEVEL + 1e-6
+
+    def test_loss_and_gradient(
+        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+    ) -> None:
+        reference = load_reference("denoiser_loss")
+        denoiser = denoiser_of(reference.config, reference.weights)
+        noise = TrainingNoise(reference["sigma"], reference["offset_noise"], reference["noise"])
+        loss = denoiser.loss(reference["obs"], reference["act"], reference["mask"], noise)
+        loss.backward()
+        assert_close(loss, reference["loss"], 1e-4)
+        grads = [p.grad for p in denoiser.parameters() if p.grad is not None]
+        assert_close(torch.nn.utils.get_total_norm(grads), reference["grad_norm"], 1e-4)
+        published = gradients_by_published_key(denoiser)
+        named = [name for name in reference.tensors if name.startswith("grad.")]
+        assert named
+        for name in named:
+            key = f"denoiser.inner_model.{name.removeprefix('grad.')}.weight"
+            assert_close(published[key], reference[name], 1e-4)
+
+
+def gradients_by_published_key(denoiser: Denoiser) -> dict[str, Tensor]:
+    twin = Denoiser(denoiser.config, denoiser_channels(denoiser), denoiser_actions(denoiser))
+    twin.load_state_dict(denoiser.state_dict())
+    for own, parameter in zip(twin.parameters(), denoiser.parameters(), strict=True):
+        own.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    return diamond_state_dict(denoiser=twin)
+
+
+def denoiser_channels(denoiser: Denoiser) -> int:
+    return denoiser.network.conv_out.out_channels
+
+
+def denoiser_actions(denoiser: Denoiser) -> int:
+    return denoiser.network.action_embedding.table.num_embeddings
+
+
+class TestShapes:
+    @settings(max_examples=30, deadline=None)
+    @given(
+        height=st.integers(16, 96),
+        width=st.integers(16, 96),
+        length=st.integers(1, 8),
+        levels=st.integers(1, 5),
+        fold=st.sampled_from([1, 2, 4]),
+        channels=st.integers(1, 4),
+        target=st.sampled_from(["frame", "change"]),
+    )
+    @torch.no_grad()
+    def test_any_size_context_and_count_of_levels(
+        self,
+        height: int,
+        width: int,
+        length: int,
+        levels: int,
+        fold: int,
+        channels: int,
+        target: Any,
+    ) -> None:
+        config = DenoiserConfig(
+            context_length=length,
+            cond_channels=16,
+            channels=(8, 16, 8, 16, 8)[:levels],
+            depths=(1, 1, 2, 1, 1)[:levels],
+            attention=(False,) * levels,
+            fold=fold,
+            target=target,
+        )
+        denoiser = Denoiser(config, channels, num_actions=5)
+        noisy, sigma = torch.randn(2, channels, height, width), torch.tensor([0.1, 3.0])
+        context = random_frames(2, length, channels, height, width)
+        actions = torch.randint(0, 5, (2, length))
+        denoised = denoiser(noisy, sigma, context, actions)
+        assert denoised.shape == noisy.shape
+        frame = denoiser.to_frame(denoised, context[:, -1])
+        assert frame.min() >= -1 - 1e-5
+        assert frame.max() <= 1 + 1e-5
+        levels_apart = (frame - to_float(to_uint8(frame))).abs().max()
+        assert levels_apart < 1e-5
+
+    def test_the_loss_reaches_every_weight(self) -> None:
+        for config in (TINY, TINY_CHANGE):
+            denoiser = randomised(Denoiser(config, 3, 4))
+            obs, mask = random_frames(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool)
+            actions = torch.randint(0, 4, (2, 4))
+            denoiser.loss(obs, actions, mask, denoiser.draw_noise(obs)).backward()
+            for name, parameter in denoiser.named_parameters():
+                assert parameter.grad is not None, name
+                assert parameter.grad.isfinite().all(), name
+                assert parameter.grad.abs().sum() > 0, name
+
+
+class TestDenoising:
+    @torch.no_grad()
+    def test_a_fresh_network_returns_the_scaled_input(self) -> None:
+        denoiser = Denoiser(TINY, 3, 4)
+        torch.nn.init.zeros_(denoiser.get_parameter("network.conv_out.bias"))
+        frame = random_frames(1, 3, 16, 16)
+        sigma = torch.tensor([0.7])
+        factors = denoiser.preconditioners(sigma)
+        expected = to_float(
+            (frame * factors.c_skip).clamp(-1, 1).add(1).div(2).mul(255).to(torch.uint8)
+        )
+        context, actions = random_frames(1, 2, 3, 16, 16), torch.zeros(1, 2, dtype=torch.int64)
+        assert torch.equal(denoiser(frame, sigma, context, actions), expected)
+
+    @torch.no_grad()
+    def test_a_row_does_not_depend_on_its_neighbours(self) -> None:
+        denoiser = randomised(Denoiser(TINY, 3, 4))
+        noisy, sigma = torch.randn(3, 3, 16, 16), torch.tensor([0.1, 1.0, 5.0])
+        context, actions = random_frames(3, 2, 3, 16, 16), torch.randint(0, 4, (3, 2))
+        together = denoiser(noisy, sigma, context, actions)
+        for row in range(3):
+            one = slice(row, row + 1)
+            alone = denoiser(noisy[one], sigma[one], context[one], actions[one])
+            assert (alone - together[one]).abs().max() <= BYTE_LEVEL + 1e-6
+
+    @pytest.mark.parametrize("config", [TINY, TINY_CHANGE])
+    @torch.no_grad()
+    def test_noise_level_context_and_actions_all_matter(self, config: DenoiserConfig) -> None:
+        denoiser = randomised(Denoiser(config, 3, 4))
+        noisy, sigma = torch.randn(1, 3, 16, 16), torch.tensor([1.0])
+        context, actions = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
+        factors = denoiser.preconditioners(sigma)
+
+        def run(noisy: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+            return denoiser.run_network(noisy, factors, context, actions)
+
+        output = run(noisy, context, actions)
+        assert not torch.equal(output, run(noisy, context.flip(1), actions))
+        assert not torch.equal(output, run(noisy, context, actions.flip(1)))
+        assert not torch.equal(output, run(noisy + 1, context, actions))
+
+    @torch.no_grad()
+    def test_a_change_of_nothing_keeps_the_frame_to_the_byte(self) -> None:
+        denoiser = Denoiser(TINY_CHANGE, 3, 4)
+        torch.nn.init.zeros_(denoiser.get_parameter("network.conv_out.bias"))
+        denoiser.change_std.fill_(0.05)
+        context = random_frames(2, 2, 3, 16, 16)
+        actions, still = torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, 3, 16, 16)
+        denoised = denoiser(still, torch.full((2,), 80.0), context, actions)
+        frame = denoiser.to_frame(denoised, context[:, -1])
+        assert torch.equal(to_uint8(frame), to_uint8(context[:, -1]))
+
+    def test_targets_turn_back_into_frames(self) -> None:
+        denoiser = Denoiser(TINY_CHANGE, 3, 4)
+        denoiser.change_std.fill_(0.05)
+        frame, last = random_frames(2, 3, 16, 16), random_frames(2, 3, 16, 16)
+        target = denoiser.to_target(frame, last)
+        assert torch.allclose(target, (frame - last) / 0.05)
+        assert torch.allclose(denoiser.to_frame(target, last), frame, atol=1e-6)
+
+
+class TestLoss:
+    def test_padding_has_no_say(self) -> None:
+        denoiser = randomised(Denoiser(TINY, 3, 4))
+        obs, actions = random_frames(2, 3, 3, 16, 16), torch.randint(0, 4, (2, 3))
+        mask = torch.tensor([[True, True, True], [True, True, False]])
+        noise = denoiser.draw_noise(obs)
+        loss = denoiser.loss(obs, actions, mask, noise)
+        other = obs.clone()
+        other[1, 2] = -other[1, 2]
+        assert torch.equal(loss, denoiser.loss(other, actions, mask, noise))
+        assert not torch.equal(loss, denoiser.loss(other, actions, torch.ones_like(mask), noise))
+
+    def test_a_batch_of_padding_costs_nothing(self) -> None:
+        denoiser = randomised(Denoiser(TINY, 3, 4))
+        obs, mask = random_frames(2, 3, 3, 16, 16), torch.zeros(2, 3, dtype=torch.bool)
+        actions = torch.zeros(2, 3, dtype=torch.int64)
+        assert denoiser.loss(obs, actions, mask, denoiser.draw_noise(obs)) == 0
+
+    def test_a_prediction_takes_the_place_of_the_real_frame(self) -> None:
+        # With L = 2 and two predictions, the first predicted frame is the last of the second's
+        # context: were the real one used, the loss would depend on it only as a target.
+        denoiser = randomised(Denoiser(TINY, 3, 4))
+        obs, actions = random_frames(2, 4, 3, 16, 16), torch.randint(0, 4, (2, 4))
+        noise = denoiser.draw_noise(obs)
+        only_second = torch.tensor([[True, True, False, True]] * 2)
+        loss = denoiser.loss(obs, actions, only_second, noise)
+        one_step = TrainingNoise(noise.sigma[1:], noise.offset[1:], noise.pixel[1:])
+        with torch.no_grad():
+            noisy = obs[:, 2] + denoiser.config.sigma_offset * noise.offset[0]
+            noisy = noisy + noise.sigma[0][:, None, None, None] * noise.pixel[0]
+            dreamt = denoiser(noisy, noise.sigma[0], obs[:, :2], actions[:, :2])
+        replaced = torch.stack([obs[:, 1], dreamt, obs[:, 3]], dim=1)
+        expected = denoiser.loss(replaced, actions[:, 1:], only_second[:, 1:], one_step)
+        assert torch.allclose(2 * loss, expected, rtol=1e-5)
+
+    def test_noise_is_drawn_as_configured_and_from_the_generator(self) -> None:
+        denoiser = Denoiser(TINY, 3, 4)
+        obs = torch.zeros(4000, 3, 3, 2, 2)
+        noise = denoiser.draw_noise(obs, torch.Generator().manual_seed(1))
+        again = denoiser.draw_noise(obs, torch.Generator().manual_seed(1))
+        assert torch.equal(noise.sigma, again.sigma)
+        assert torch.equal(noise.pixel, again.pixel)
+        log_sigma = noise.sigma.log()
+        assert log_sigma.mean() == pytest.approx(-0.4, abs=0.08)
+        assert log_sigma.std() == pytest.approx(1.2, abs=0.08)
+        assert noise.sigma.min() >= 2e-3
+        assert noise.sigma.max() <= 20
+        assert noise.offset.std() == pytest.approx(1, abs=0.05)
+        assert noise.pixel.std() == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"channels": (8,)}, "channels, depths and attention"),
+        ({"channels": (8, 12)}, "12"),
+        ({"channels": (8, 100)}, "100"),
+        ({"depths": (0, 1)}, "depths"),
+        ({"fold": 3}, "fold"),
+        ({"target": "noise"}, "target"),
+        ({"context_length": 0}, "context_length"),
+        ({"context_length": 17}, "cond_channels"),
+        ({"cond_channels": 15}, "cond_channels"),
+        ({"sigma_data": 0.0}, "sigma_data"),
+        ({"sigma_offset": -0.1}, "sigma_offset"),
+        ({"log_sigma_std": -1.0}, "log_sigma_std"),
+        ({"sigma_min": 30.0}, "sigma_min"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        replace(TINY, **change)

@@ -1,0 +1,25 @@
+import pytest
+import torch
+from torch import nn
+
+from dreamenv.models.lstm import initialise_lstm, zero_state
+
+
+@pytest.mark.parametrize("lstm", [nn.LSTM(6, 4), nn.LSTMCell(6, 4)])
+def test_lstms_start_as_published(lstm: nn.LSTM | nn.LSTMCell) -> None:
+    initialise_lstm(lstm)
+    parameters = {name.removesuffix("_l0"): tensor for name, tensor in lstm.named_parameters()}
+    assert parameters["bias_ih"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
+    assert parameters["bias_hh"].tolist() == [0] * 16
+    recurrent = parameters["weight_hh"]
+    assert torch.allclose(recurrent.T @ recurrent, torch.eye(4), atol=1e-5)
+    bound = (6 / (6 + 16)) ** 0.5
+    assert parameters["weight_ih"].abs().max() <= bound
+    assert parameters["weight_ih"].abs().max() > bound / 2
+
+
+def test_the_state_before_the_first_step_is_zeros() -> None:
+    state = zero_state(nn.LSTM(6, 4), 3)
+    assert state.h.shape == state.c.shape == (3, 4)
+    assert state.h.abs().sum() + state.c.abs().sum() == 0
+    assert state.h.data_ptr() != state.c.data_ptr()
