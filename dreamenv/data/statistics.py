@@ -1,0 +1,41 @@
+"""What the frames of a replay are like, for scaling what is learned of them."""
+
+import torch
+
+from dreamenv.data.replay import Replay
+
+_CHUNK = 256  # steps at a time: small enough for the caches of a CPU
+_LEVEL = 2 / 255  # the size in [-1, 1] of one of the 256 levels of a byte
+
+
+def change_std(replay: Replay, device: torch.device | str) -> float:
+    """Returns the standard deviation of the change from one frame to the next, in [-1, 1] units.
+
+    It is taken about the mean, over every pixel of every step of the episodes trained on, the one
+    to the final frame included. It is 0 where no pixel ever changes. The sums are exact, so that
+    it is the same on every device.
+
+    Args:
+        replay: Where the episodes are.
+        device: Where to compute it.
+
+    Raises:
+        InputError: There is no episode to train on.
+    """
+    rows = replay.tensors(device).rows
+    episodes = rows.episodes("train")
+    lengths = rows.lengths[episodes]
+    before = lengths.cumsum(0) - lengths  # [E], steps of the earlier episodes
+    steps = torch.arange(int(lengths.sum()))
+    steps += torch.repeat_interleave(rows.first_rows[episodes] - before, lengths)
+    frames = rows.frames
+    total = torch.zeros((), dtype=torch.int64, device=frames.device)
+    squares = torch.zeros((), dtype=torch.int64, device=frames.device)
+    for start in range(0, len(steps), _CHUNK):
+        chunk = steps[start : start + _CHUNK].to(frames.device)
+        change = frames[chunk + 1].int() - frames[chunk].int()
+        total += change.sum()
+        squares += change.square().sum()
+    count = len(steps) * frames[0].numel()
+    mean = total.item() / count
+    return float((squares.item() / count - mean**2) ** 0.5 * _LEVEL)

@@ -1,0 +1,265 @@
+import errno
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dreamenv.data import Episode, Replay, RewardSigns
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
+
+SameEpisodes = Callable[[Episode, Episode], None]
+MakeEpisode = Callable[..., Episode]
+MakeReplay = Callable[..., Replay]
+
+
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def episode_file(replay: Replay, number: int) -> Path:
+    return replay.folder / "episodes" / f"{number:06d}.npz"
+
+
+def test_what_was_appended_is_there_after_opening_again(
+    make_replay: MakeReplay, make_episode: MakeEpisode, same_episodes: SameEpisodes
+) -> None:
+    replay = make_replay(3, 1, 5)
+    replay.append(make_episode(2, seed=3, terminated=False, truncated=True))
+    again = Replay.open(replay.folder)
+    assert again.infos == replay.infos
+    assert again.environment == replay.environment
+    assert again.damaged == ()
+    for seed, (episode, info) in enumerate(zip(again.episodes(), again.infos, strict=True)):
+        ended = {"terminated": info.terminated, "truncated": info.truncated}
+        same_episodes(make_episode(info.length, seed, **ended), episode)
+
+
+def test_it_knows_its_sizes_returns_and_reward_signs(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(30, 20)
+    rewards = np.concatenate([make_episode(30, 0).rewards, make_episode(20, 1).rewards])
+    assert replay.num_episodes == 2
+    assert replay.num_steps == 50
+    assert replay.lengths == (30, 20)
+    assert replay.returns == (rewards[:30].sum(), rewards[30:].sum())
+    assert replay.reward_signs == RewardSigns(
+        negative=int((rewards < 0).sum()),
+        zero=int((rewards == 0).sum()),
+        positive=int((rewards > 0).sum()),
+    )
+    files = [file for file in replay.folder.rglob("*") if file.is_file()]
+    assert replay.size_on_disk == sum(file.stat().st_size for file in files)
+
+
+def test_an_empty_replay_opens_empty(make_replay: MakeReplay) -> None:
+    replay = Replay.open(make_replay().folder)
+    assert (replay.num_episodes, replay.num_steps) == (0, 0)
+    assert replay.reward_signs == RewardSigns()
+
+
+def test_the_second_of_every_ten_episodes_is_held_out(make_replay: MakeReplay) -> None:
+    infos = make_replay(*[1] * 25).infos
+    assert [info.number for info in infos if info.held_out] == [1, 11, 21]
+    assert infos == Replay.open(make_replay(*[1] * 25, name="again").folder).infos
+
+
+def test_two_episodes_give_one_to_train_on_and_one_to_validate_on(make_replay: MakeReplay) -> None:
+    assert [info.held_out for info in make_replay(1, 1).infos] == [False, True]
+
+
+def test_how_many_are_held_out_can_be_chosen(
+    tmp_path: Path, environment: EnvironmentSpec, make_episode: MakeEpisode
+) -> None:
+    replay = Replay.create(tmp_path / "replay", environment, held_out_every=2)
+    replay.extend(make_episode(1) for _ in range(4))
+    assert [info.held_out for info in Replay.open(replay.folder).infos] == [False, True] * 2
+    with pytest.raises(ConfigError, match="held_out_every"):
+        Replay.create(tmp_path / "other", environment, held_out_every=1)
+
+
+def test_a_replay_is_not_made_over_another(
+    make_replay: MakeReplay, environment: EnvironmentSpec
+) -> None:
+    replay = make_replay(3)
+    with pytest.raises(FormatError, match=f"{replay.folder}: holds a replay already"):
+        Replay.create(replay.folder, environment)
+    (replay.folder / "index.json").unlink()
+    with pytest.raises(FormatError, match=f"{replay.folder}: holds a replay already"):
+        Replay.create(replay.folder, environment)
+
+
+def test_going_on_opens_what_is_there_and_makes_what_is_not(
+    tmp_path: Path, environment: EnvironmentSpec, make_episode: MakeEpisode
+) -> None:
+    Replay.open_or_create(tmp_path / "a" / "b", environment).append(make_episode(3))
+    again = Replay.open_or_create(tmp_path / "a" / "b", environment)
+    again.append(make_episode(4))
+    assert Replay.open(again.folder).lengths == (3, 4)
+
+
+def test_a_replay_of_another_environment_is_refused_and_both_are_named(
+    make_replay: MakeReplay, environment: EnvironmentSpec
+) -> None:
+    other = replace(environment, id="ALE/Pong-v5")
+    with pytest.raises(FormatError, match=r"another environment: .*Test/Grid-v0.*ALE/Pong-v5"):
+        Replay.open_or_create(make_replay(3).folder, other)
+
+
+def test_episodes_of_another_environment_are_refused_and_those_before_are_kept(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3)
+    good = make_episode(2)
+    wide = replace(good, obs=np.zeros((3, 2, 3, 5), np.uint8))
+    unknown = replace(good, actions=np.array([0, 5]))
+    with pytest.raises(InputError, match=r"frames are \[2, 3, 5\].*\[2, 3, 4\]"):
+        replay.append(wide)
+    with pytest.raises(InputError, match=r"action 5; .* are 0 to 4"):
+        replay.extend([good, unknown, good])
+    assert replay.lengths == (3, 2)
+    assert Replay.open(replay.folder).infos == replay.infos
+
+
+def test_an_episode_that_a_kill_left_unindexed_is_taken_in(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3)
+    make_episode(4, seed=1).save(episode_file(replay, 1))
+    again = Replay.open(replay.folder)
+    assert again.lengths == (3, 4)
+    assert [info.held_out for info in again.infos] == [False, True]
+    again.append(make_episode(5))
+    assert Replay.open(replay.folder).lengths == (3, 4, 5)
+
+
+def test_files_that_a_kill_left_half_written_are_ignored_and_cleared_away(
+    make_replay: MakeReplay, environment: EnvironmentSpec
+) -> None:
+    replay = make_replay(3)
+    abandoned = [
+        replay.folder / "episodes" / ".000001.npz-0a1b2c3d",
+        replay.folder / ".index.json-0a1b2c3d",
+    ]
+    for file in abandoned:
+        file.write_bytes(b"PK")
+    assert Replay.open(replay.folder).damaged == ()
+    Replay.open_or_create(replay.folder, environment)
+    assert not any(file.exists() for file in abandoned)
+
+
+def test_damaged_and_missing_episodes_are_skipped_and_named_and_the_rest_is_used(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3, 4, 5, 6)
+    cut = episode_file(replay, 1)
+    cut.write_bytes(cut.read_bytes()[:-30])
+    episode_file(replay, 2).unlink()
+    again = Replay.open(replay.folder)
+    assert again.lengths == (3, 6)
+    assert len(again.damaged) == 2
+    assert "000001.npz: not a whole episode file" in again.damaged[0]
+    assert "000002.npz: missing" in again.damaged[1]
+    assert again.tensors("cpu").rows.lengths.tolist() == [3, 6]
+    again.append(make_episode(7))
+    assert [info.number for info in Replay.open(replay.folder).infos] == [0, 3, 4]
+
+
+def test_an_episode_file_of_another_environment_is_skipped_and_named(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3, 4)
+    foreign = replace(make_episode(2), actions=np.array([0, 9]))
+    foreign.save(episode_file(replay, 0))
+    again = Replay.open(replay.folder)
+    assert again.lengths == (4,)
+    assert "000000.npz: not of this replay's environment" in again.damaged[0]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = make_replay(3, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", no_space)
+        with pytest.raises(
+            DreamenvError, match=rf"^{replay.folder}: the disk is full; free some space"
+        ) as full:
+            replay.append(make_episode(5))
+    assert "\n" not in str(full.value)
+    assert Replay.open(replay.folder).infos == replay.infos
+    replay.append(make_episode(6))
+    assert Replay.open(replay.folder).lengths == (3, 4, 6)
+
+
+def test_a_disk_that_fills_up_between_episode_and_index_keeps_the_episode(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = make_replay(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", no_space)
+        with pytest.raises(DreamenvError, match="the disk is full"):
+            replay.append(make_episode(5))
+    assert Replay.open(replay.folder).lengths == (3, 5)
+
+
+def test_other_trouble_with_the_disk_is_not_called_a_full_one(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unplugged(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    replay = make_replay(3)
+    monkeypatch.setattr(np, "savez_compressed", unplugged)
+    with pytest.raises(OSError, match="Input/output error"):
+        replay.append(make_episode(5))
+
+
+def test_one_device_has_one_set_of_tensors(make_replay: MakeReplay) -> None:
+    replay = make_replay(3)
+    assert replay.tensors("cpu") is replay.tensors("cpu")
+
+
+COLLECT = """
+import sys
+from itertools import count
+from pathlib import Path
+import numpy as np
+from dreamenv.data import Episode, Replay
+
+replay = Replay.open(Path(sys.argv[1]))
+print("ready", flush=True)
+for number in count():
+    obs = np.full((3, *replay.environment.obs_shape), number % 256, np.uint8)
+    replay.append(Episode(obs, np.zeros(2, np.int64), np.zeros(2, np.float32), True, False))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.123])
+def test_a_collector_that_is_killed_loses_no_episode_that_it_had_appended(
+    make_replay: MakeReplay, environment: EnvironmentSpec, delay: float
+) -> None:
+    folder = make_replay().folder
+    with subprocess.Popen(
+        [sys.executable, "-c", COLLECT, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as collector:
+        assert collector.stdout is not None
+        assert collector.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        collector.send_signal(signal.SIGKILL)
+        reported = len(collector.stdout.readlines())
+    replay = Replay.open_or_create(folder, environment)
+    assert replay.damaged == ()
+    assert replay.num_episodes in (reported, reported + 1)
+    assert [int(episode.obs[0, 0, 0, 0]) for episode in replay.episodes()] == [
+        number % 256 for number in range(replay.num_episodes)
+    ]

@@ -1,0 +1,87 @@
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dreamenv.data import Episode, Replay
+from dreamenv.data.storage import MappedStore
+from dreamenv.data.tensors import PADDING_LEVEL, PADDING_ROW, ReplayTensors
+from dreamenv.errors import DreamenvError, InputError
+
+MakeEpisode = Callable[..., Episode]
+MakeReplay = Callable[..., Replay]
+
+
+def test_rows_hold_every_frame_and_the_step_taken_from_it(
+    tmp_path: Path, make_episode: MakeEpisode
+) -> None:
+    tensors = ReplayTensors((2, 3, 4), torch.device("cpu"), tmp_path)
+    terminated, truncated = make_episode(3), make_episode(2, terminated=False, truncated=True)
+    tensors.append(terminated, held_out=False)
+    tensors.append(truncated, held_out=True)
+    rows = tensors.rows
+    assert rows.first_rows.tolist() == [1, 5]
+    assert rows.lengths.tolist() == [3, 2]
+    assert rows.held_out.tolist() == [False, True]
+    assert np.array_equal(rows.frames[1:5].numpy(), terminated.obs)
+    assert np.array_equal(rows.frames[5:8].numpy(), truncated.obs)
+    assert rows.actions.tolist() == [0, *terminated.actions, 0, *truncated.actions, 0]
+    assert rows.rewards.tolist() == [0, *terminated.rewards, 0, *truncated.rewards, 0]
+    assert rows.ends.nonzero().flatten().tolist() == [3]
+    assert rows.is_step.tolist() == [False, True, True, True, False, True, True, False]
+
+
+def test_the_padding_row_is_grey_and_empty(make_replay: MakeReplay) -> None:
+    rows = make_replay(3).tensors("cpu").rows
+    assert (rows.frames[PADDING_ROW] == PADDING_LEVEL).all()
+    assert not rows.is_step[PADDING_ROW]
+    assert not rows.ends[PADDING_ROW]
+
+
+def test_rows_stay_as_they_were_while_episodes_are_appended(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3, 4)
+    tensors = replay.tensors("cpu")
+    early = tensors.rows
+    frames = early.frames.clone()
+    for seed in range(2, 30):
+        replay.append(make_episode(5, seed))
+    assert torch.equal(early.frames, frames)
+    assert early.lengths.tolist() == [3, 4]
+    assert tensors.rows.lengths.tolist() == [3, 4, *[5] * 28]
+
+
+def test_a_split_without_episodes_is_refused_by_name(make_replay: MakeReplay) -> None:
+    rows = make_replay(3).tensors("cpu").rows
+    assert rows.episodes("train").tolist() == [0]
+    with pytest.raises(InputError, match="no held_out episode"):
+        rows.episodes("held_out")
+
+
+def test_rows_are_the_same_in_memory_and_on_the_disk(make_replay: MakeReplay) -> None:
+    lengths = (3, 9, 1, 14)
+    in_memory = make_replay(*lengths).tensors("cpu")
+    mapped = make_replay(*lengths, name="mapped", max_memory=100).tensors("cpu")
+    assert in_memory.in_memory
+    assert not mapped.in_memory
+    assert torch.equal(in_memory.rows.frames, mapped.rows.frames)
+    assert torch.equal(in_memory.rows.actions, mapped.rows.actions)
+
+
+def test_a_disk_that_is_full_of_frames_is_one_line_and_the_replay_is_whole(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    replay = make_replay(3, 4, max_memory=100)
+    tensors = replay.tensors("cpu")
+    monkeypatch.setattr(MappedStore, "append", no_space)
+    with pytest.raises(DreamenvError, match="the disk is full"):
+        replay.append(make_episode(5))
+    assert tensors.rows.lengths.tolist() == [3, 4]
+    assert Replay.open(replay.folder).lengths == (3, 4, 5)
