@@ -67,13 +67,15 @@ def consecutive_segments(
     device: torch.device | str,
     *,
     context: int = 0,
+    ahead: int = 0,
     split: Split = "held_out",
 ) -> Iterator[Segments]:
     """Goes through the held-out episodes in order, once, for validation.
 
-    Every step stands exactly once at a place from `context` on, oldest episode first. Each window
-    begins with the `context` steps before those (padding before the first step of an episode).
-    The true final frame follows the last step where the window has room for it.
+    Every step stands exactly once at a place from `context` on and before the last `ahead`,
+    oldest episode first. Each window begins with the `context` steps before those (padding before
+    the first step of an episode) and ends with the `ahead` steps after them. The true final frame
+    follows the last step where the window has room for it.
 
     Args:
         replay: Where the episodes are.
@@ -81,21 +83,22 @@ def consecutive_segments(
         batch_size: The number of windows a batch; the last batch may have fewer.
         device: Where the batches are wanted.
         context: How many steps at the start of a window only lead up to the others.
+        ahead: How many steps at the end of a window only follow the others.
         split: Go through the episodes held out, or through those to train on.
 
     Raises:
-        InputError: `context` leaves no place in a window, a size is below 1, or there is no
-            episode to go through.
+        InputError: `context` and `ahead` leave no place in a window, a size is below 1, or there
+            is no episode to go through.
     """
-    if not 0 <= context < segment_length:
+    if min(context, ahead) < 0 or context + ahead >= segment_length:
         raise InputError(
-            f"context is {context}; in segments of {segment_length} it must be from 0 "
-            f"to {segment_length - 1}"
+            f"context is {context} and ahead {ahead}; both must be at least 0, and leave a place "
+            f"in segments of {segment_length}"
         )
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
     rows = replay.tensors(device).rows
-    stride = segment_length - context
+    stride = segment_length - context - ahead
     chosen = rows.episodes(split)
     windows = (rows.lengths[chosen] + stride - 1) // stride  # [E], windows an episode
     episodes = torch.repeat_interleave(chosen, windows)

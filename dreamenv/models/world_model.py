@@ -154,7 +154,13 @@ class WorldModel(nn.Module):
         output: RewardEndOutput = self.reward_end(to_float(obs), actions, to_float(next_obs), state)
         return output
 
-    def save(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        also: Callable[[Path], None] | None = None,
+    ) -> None:
         """Writes the world model's folder; a save that is killed leaves the old one whole.
 
         Other files of the folder stay as they are.
@@ -162,6 +168,8 @@ class WorldModel(nn.Module):
         Args:
             folder: Made where it is not there.
             dtype: Type of the weights on disk; `load` turns them into float32.
+            also: Writes further files, such as the model card, into the folder that it is given;
+                they appear together with the model.
         """
         description = {
             "format_version": FORMAT_VERSION,
@@ -172,6 +180,8 @@ class WorldModel(nn.Module):
             text = json.dumps(description, indent=2, allow_nan=False) + "\n"
             (staging / CONFIG_FILE).write_text(text)
             write_weights(self, staging / WEIGHTS_FILE, dtype)
+            if also is not None:
+                also(staging)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:

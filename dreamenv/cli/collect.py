@@ -1,0 +1,39 @@
+"""`dreamenv collect`: collect episodes of a real environment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from tyro.conf import arg
+
+from dreamenv.training.collect import CollectConfig
+from dreamenv.training.collect_run import collect_into
+
+
+@dataclass(frozen=True)
+class Options:
+    """Collect episodes of a real environment into a replay.
+
+    Run again with the same settings, it goes on where it was stopped; run with others, it adds to
+    what is there.
+
+    Attributes:
+        env: The id of the environment, such as ALE/Pong-v5.
+        out: Folder of the replay.
+        config: What is collected.
+        size: Height and width of a frame, or one number for both.
+    """
+
+    env: str
+    out: Path
+    config: Annotated[CollectConfig, arg(name="")]
+    size: tuple[int, ...] = (64,)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs `dreamenv collect`."""
+    options = tyro.cli(Options, prog="dreamenv collect", args=list(arguments))
+    collect_into(options.out, options.env, options.size, options.config, Console())

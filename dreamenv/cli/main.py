@@ -1,0 +1,51 @@
+"""The `dreamenv` command: finds the command that is asked for, and tells errors in one line."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from dreamenv.errors import DreamenvError
+
+# Imported only when asked for: most of them need torch, and --help must not wait for it.
+_COMMANDS = {
+    "fit-model": ("dreamenv.cli.fit_model", "fit a world model to a real environment"),
+    "collect": ("dreamenv.cli.collect", "collect episodes of a real environment"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command, and exits: 0 where it did what was asked, 1 on an error, 2 on misuse.
+
+    Args:
+        arguments: Those of the command line if None.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        sys.exit(0 if words else 2)
+    if words[0] not in _COMMANDS:
+        sys.stderr.write(f"dreamenv: there is no command {words[0]!r}; see dreamenv --help\n")
+        sys.exit(2)
+    module_name, _ = _COMMANDS[words[0]]
+    try:
+        importlib.import_module(module_name).run(words[1:])
+    except DreamenvError as error:
+        sys.stderr.write(f"dreamenv: {' '.join(str(error).split())}\n")
+        sys.exit(1)
+
+
+def _help() -> str:
+    width = max(len(name) for name in _COMMANDS)
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: dreamenv COMMAND [OPTIONS]",
+            "",
+            "Learned world models as environments.",
+            "",
+            *lines,
+            "",
+            "dreamenv COMMAND --help shows the options of a command.",
+            "",
+        ]
+    )

@@ -1,0 +1,54 @@
+"""Devices: which one is meant, and in which precision it computes."""
+
+import torch
+
+from dreamenv.errors import InputError
+
+AUTO = "auto"
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device of that name.
+
+    Args:
+        name: A name that torch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or `auto`: CUDA, then MPS,
+            then the CPU, whichever is there first.
+
+    Raises:
+        InputError: The name is unknown, or there is no such device here.
+    """
+    if name == AUTO:
+        name = next((kind for kind in ("cuda", "mps") if _is_there(kind)), "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"device is {name!r}; it must be 'auto', or 'cpu', 'cuda' or another of torch's"
+        ) from None
+    if not _is_there(device.type) or (device.index or 0) >= _count(device.type):
+        raise InputError(
+            f"device {name!r} is not there; use 'cpu', or 'auto' for the best there is"
+        )
+    return device
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products in bf16, which makes them pay."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _is_there(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu"
+
+
+def _count(kind: str) -> int:
+    return torch.cuda.device_count() if kind == "cuda" else 1

@@ -1,0 +1,1 @@
+"""The dream itself: where dreams begin, the batched core, and its faces."""

@@ -1,0 +1,83 @@
+"""Where dreams begin: windows of real frames, and the actions taken between them."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from dreamenv.data import PUBLISHED_WEIGHTS, Replay, SegmentSampler
+from dreamenv.errors import FormatError, InputError
+
+CONTEXTS_FILE = "contexts.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Contexts:
+    """K windows of L real frames.
+
+    Attributes:
+        obs: uint8 [K, L, C, H, W], oldest first. Before the first frame of an episode a window is
+            mid grey (128), as in training.
+        actions: int64 [K, L]; the action taken at each frame. The last is the agent's to replace.
+    """
+
+    obs: Tensor
+    actions: Tensor
+
+    def __post_init__(self) -> None:
+        if self.obs.dtype != torch.uint8 or self.obs.ndim != 5 or len(self.obs) == 0:
+            raise InputError(
+                f"obs is {self.obs.dtype} {list(self.obs.shape)}; it must be torch.uint8 "
+                f"[K, L, C, H, W], K at least 1"
+            )
+        if self.actions.dtype != torch.int64 or self.actions.shape != self.obs.shape[:2]:
+            raise InputError(
+                f"actions is {self.actions.dtype} {list(self.actions.shape)}; it must be "
+                f"torch.int64 {list(self.obs.shape[:2])}"
+            )
+
+    @classmethod
+    def draw(
+        cls,
+        replay: Replay,
+        length: int,
+        count: int,
+        *,
+        weights: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS,
+        seed: int = 0,
+    ) -> Self:
+        """Draws windows from the episodes of a replay that are trained on.
+
+        Args:
+            replay: Where the episodes are.
+            length: L, the frames of a window.
+            count: K, how many windows.
+            weights: The probabilities of the quarters of the episodes by age, oldest first.
+            seed: Of the random numbers.
+        """
+        sampler = SegmentSampler(replay, length, count, "cpu", weights, beyond_end=False, seed=seed)
+        segments = sampler.sample()
+        return cls(segments.obs, segments.actions)
+
+    def save(self, path: Path) -> None:
+        """Writes the windows as a compressed `.npz`."""
+        np.savez_compressed(path, obs=self.obs.numpy(), actions=self.actions.numpy())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote. Nothing in it can run code.
+
+        Raises:
+            FormatError: The file is missing, damaged or foreign.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(torch.from_numpy(arrays["obs"]), torch.from_numpy(arrays["actions"]))
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise FormatError(
+                f"{path} holds no contexts of dreams ({error}); restore or fit the world model"
+            ) from None

@@ -1,0 +1,1 @@
+"""Fitting the world model to what was collected of a real environment."""

@@ -1,0 +1,43 @@
+"""Checkpoints: everything that a run needs to go on exactly, in one file."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.errors import FormatError
+from dreamenv.files import atomic_file
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: The file to create or replace.
+        state: Tensors, numbers, strings, and lists and dictionaries of them.
+
+    Raises:
+        DreamenvError: The disk is full; the checkpoint before is kept.
+    """
+    with naming_a_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as beside:
+            torch.save(state, beside)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """Reads a checkpoint; None where there is none. Nothing in it can run code.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise FormatError(f"{path} is damaged ({reason}); delete it to start over") from None
+    return state

@@ -1,0 +1,315 @@
+"""Collecting episodes of a real environment, so that an interruption changes nothing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from dreamenv.config import Config
+from dreamenv.data import Episode, Replay
+from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.errors import ConfigError, FormatError
+from dreamenv.files import atomic_file
+from dreamenv.real import RealVectorEnv, make_vector
+from dreamenv.training.policies import RANDOM, Actions, Frames, Policy, load_policy
+
+COLLECTIONS_FILE = "collections.json"
+
+
+@dataclass(frozen=True)
+class CollectConfig(Config):
+    """What to collect.
+
+    Attributes:
+        steps: How many steps in all.
+        policy: Who plays: `random`, the .zip of a saved agent, or module:function.
+        epsilon: Probability of a random action instead.
+        num_envs: How many games are played at once.
+        seed: Of the games and of the random actions.
+    """
+
+    steps: int = 10_000
+    policy: str = RANDOM
+    epsilon: float = 0.0
+    num_envs: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.num_envs < 1:
+            raise ConfigError(
+                f"steps is {self.steps} and num_envs {self.num_envs}; both must be at least 1"
+            )
+        if not 0 <= self.epsilon <= 1:
+            raise ConfigError(f"epsilon is {self.epsilon}; it must be in [0, 1]")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Collection(Config):
+    """How far a collection has come: what its whole games amount to.
+
+    Attributes:
+        config: What is collected.
+        first_game: The number of its first game; games are counted through a replay's collections.
+        first_episode: The number in the replay of its first episode.
+        games: Games that are wholly in the replay.
+        episodes: Their episodes.
+        steps: Their steps.
+    """
+
+    config: CollectConfig
+    first_game: int = 0
+    first_episode: int = 0
+    games: int = 0
+    episodes: int = 0
+    steps: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all steps were collected."""
+        return self.steps >= self.config.steps
+
+
+@dataclass(frozen=True)
+class Collections(Config):
+    """What was collected into a replay, oldest first."""
+
+    collections: tuple[Collection, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> "Collections":
+        """Reads the record in a replay's folder; an empty one where there is none.
+
+        Raises:
+            FormatError: The record is damaged.
+        """
+        path = folder / COLLECTIONS_FILE
+        if not path.exists():
+            return cls()
+        try:
+            data = json.loads(path.read_text())
+        except ValueError as error:
+            raise FormatError(f"{path} is not JSON ({error}); delete it") from None
+        return cls.from_dict(data, str(path))
+
+    def write(self, folder: Path) -> None:
+        """Writes the record into a replay's folder, whole or not at all."""
+        with naming_a_full_disk(folder), atomic_file(folder / COLLECTIONS_FILE) as beside:
+            beside.write_text(json.dumps(self.to_dict()) + "\n")
+
+    def begin(self, config: CollectConfig, next_episode: int) -> "Collections":
+        """Returns the record with a collection of `config` at its end, begun or to go on with."""
+        last = self.collections[-1] if self.collections else None
+        if last is not None and last.config == config and not last.is_complete:
+            return self
+        first_game = 0 if last is None else last.first_game + last.games
+        begun = Collection(config, first_game=first_game, first_episode=next_episode)
+        return Collections((*self.collections, begun))
+
+    def with_last(self, last: Collection) -> "Collections":
+        """Returns the record with its last collection replaced."""
+        return Collections((*self.collections[:-1], last))
+
+
+def collect(
+    replay: Replay,
+    config: CollectConfig,
+    *,
+    on_step: Callable[[int], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Collects steps into a replay, or goes on collecting them where it was stopped.
+
+    Each game is played from a seed of its own and appended in the order of the games, so that a
+    collection that was killed and gone on with leaves the same episodes as one that was not. At
+    most the games that were being played are played again.
+
+    Args:
+        replay: Where the episodes go; its environment is played, lives ending episodes.
+        config: What to collect.
+        on_step: Called now and then with the number of steps that are certain so far.
+        should_stop: Asked at every step whether to stop before the end.
+
+    Returns:
+        Whether all steps were collected.
+
+    Raises:
+        GameError: The environment cannot be made.
+        InputError: The policy cannot play it.
+        DreamenvError: The disk is full; what was collected is kept.
+    """
+    record = Collections.read(replay.folder).begin(config, replay.next_number)
+    if record.collections[-1].is_complete:
+        return True
+    policy = load_policy(config.policy, replay.environment)
+    env = make_vector(replay.environment, config.num_envs, training=True)
+    try:
+        collector = _Collector(env, policy, replay, record)
+        on_step(collector.progress.steps)
+        while not collector.progress.is_complete:
+            if should_stop():
+                return False
+            if collector.step():
+                on_step(collector.progress.steps)
+    finally:
+        env.close()
+    return True
+
+
+def is_collected(replay: Replay, config: CollectConfig) -> bool:
+    """Whether the last collection into a replay was this one, to its end."""
+    record = Collections.read(replay.folder).collections
+    return bool(record) and record[-1].config == config and record[-1].is_complete
+
+
+@dataclass
+class _Game:
+    """A game being played: its finished episodes, and the one that goes on."""
+
+    number: int
+    random: np.random.Generator
+    frames: list[Frames]  # each uint8 [C, H, W]
+    actions: list[int] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    episodes: list[Episode] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def starts_episode(self) -> bool:
+        return not self.actions
+
+    def add(self, action: int, reward: float, frame: Frames) -> None:
+        self.actions.append(action)
+        self.rewards.append(reward)
+        self.frames.append(frame)
+        self.steps += 1
+
+    def end_episode(self, *, terminated: bool, truncated: bool, next_frame: Frames) -> None:
+        if self.actions:
+            self.episodes.append(
+                Episode(
+                    obs=np.stack(self.frames),
+                    actions=np.array(self.actions, np.int64),
+                    rewards=np.array(self.rewards, np.float32),
+                    terminated=terminated,
+                    truncated=truncated,
+                )
+            )
+        self.frames, self.actions, self.rewards = [next_frame], [], []
+
+
+class _Collector:
+    """Plays games side by side and hands them to the replay in the order of their numbers."""
+
+    def __init__(
+        self, env: RealVectorEnv, policy: Policy | None, replay: Replay, record: Collections
+    ) -> None:
+        self._env = env
+        self._policy = policy
+        self._replay = replay
+        self._record = record
+        progress = record.collections[-1]
+        self._config = progress.config
+        # Episodes of a game that a kill left half in the replay. Played again, they are the same.
+        self._already_there = replay.next_number - progress.first_episode - progress.episodes
+        self._next_game = progress.first_game + progress.games
+        self._finished: dict[int, list[Episode]] = {}
+        self._obs, _ = env.reset(seed=0)
+        self._games = [self._start_game(slot) for slot in range(env.num_envs)]
+
+    @property
+    def progress(self) -> Collection:
+        return self._record.collections[-1]
+
+    def step(self) -> bool:
+        """Plays one step of every game; returns whether whole games went to the replay."""
+        actions = self._choose()
+        obs, rewards, terminated, truncated, info = self._env.step(actions)
+        self._obs = obs
+        final_obs, ended = info.get("final_obs", obs), terminated | truncated
+        needed = self._config.steps - self.progress.steps
+        for slot, game in enumerate(self._games):
+            game.add(int(actions[slot]), float(rewards[slot]), final_obs[slot].copy())
+            # No game gives more steps than are still to be collected.
+            enough = game.steps >= needed
+            if ended[slot] or enough:
+                game.end_episode(
+                    terminated=bool(terminated[slot]),
+                    truncated=bool(truncated[slot]),
+                    next_frame=obs[slot].copy(),
+                )
+            if info["game_over"][slot] or enough:
+                self._finished[game.number] = game.episodes
+                self._games[slot] = self._start_game(slot)
+        return self._flush()
+
+    def _choose(self) -> Actions:
+        """Asks the policy, and puts random actions in its place with probability ε.
+
+        A game's random numbers are its own, so its course does not depend on its neighbours.
+        """
+        chosen: Actions | None = None
+        if self._policy is not None:
+            starts = np.array([game.starts_episode for game in self._games])
+            chosen = self._policy.act(self._obs, starts)
+        actions = np.zeros(len(self._games), np.int64)
+        for slot, game in enumerate(self._games):
+            at_random = game.random.random() < self._config.epsilon
+            random_action = game.random.integers(self._env.environment.num_actions)
+            actions[slot] = random_action if chosen is None or at_random else chosen[slot]
+        return actions
+
+    def _start_game(self, slot: int) -> _Game:
+        number = self._next_game
+        self._next_game += 1
+        seeds = np.random.SeedSequence((self._config.seed, number))
+        # Slot i is seeded with seed + i: what is taken off here makes the slot not matter.
+        game_seed = int(seeds.generate_state(1)[0] >> 2) + self._env.num_envs
+        only_this = np.arange(self._env.num_envs) == slot
+        obs, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
+        self._obs = np.where(only_this[:, None, None, None], obs, self._obs)
+        return _Game(number, np.random.default_rng(seeds), [obs[slot].copy()])
+
+    def _flush(self) -> bool:
+        """Hands finished games to the replay, as far as all before them are finished."""
+        flushed = False
+        while not self.progress.is_complete:
+            progress = self.progress
+            episodes = self._finished.pop(progress.first_game + progress.games, None)
+            if episodes is None:
+                return flushed
+            kept = _first_steps(episodes, progress.config.steps - progress.steps)
+            self._replay.extend(kept[self._already_there :])
+            self._already_there = 0
+            progress = replace(
+                progress,
+                games=progress.games + 1,
+                episodes=progress.episodes + len(kept),
+                steps=progress.steps + sum(len(episode) for episode in kept),
+            )
+            self._record = self._record.with_last(progress)
+            self._record.write(self._replay.folder)
+            flushed = True
+        return flushed
+
+
+def _first_steps(episodes: list[Episode], steps: int) -> list[Episode]:
+    """Keeps the first steps of a game; the episode at the limit is cut, neither end being real."""
+    kept = []
+    for episode in episodes:
+        if steps == 0:
+            break
+        if len(episode) > steps:
+            episode = Episode(
+                obs=episode.obs[: steps + 1],
+                actions=episode.actions[:steps],
+                rewards=episode.rewards[:steps],
+                terminated=False,
+                truncated=False,
+            )
+        kept.append(episode)
+        steps -= len(episode)
+    return kept

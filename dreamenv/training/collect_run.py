@@ -1,0 +1,69 @@
+"""Collecting with its progress shown, for `fit-model` and by itself."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from dreamenv.data import Replay
+from dreamenv.errors import ConfigError
+from dreamenv.real import describe
+from dreamenv.training.collect import CollectConfig, collect, is_collected
+from dreamenv.training.progress import ProgressBar
+from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
+
+
+def collect_into(
+    folder: Path, env: str, size: tuple[int, ...], config: CollectConfig, console: Console
+) -> Replay:
+    """Collects into a folder: a new replay, or one of the same environment.
+
+    Args:
+        folder: Of the replay.
+        env: The id of the environment.
+        size: Height and width of a frame, or one number for both.
+        config: What to collect.
+        console: Where progress is shown.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what was collected is kept.
+        DreamenvError: It cannot be done; what was collected is kept.
+    """
+    if len(size) not in (1, 2):
+        raise ConfigError(f"size is {size}; give one number, or height and width")
+    replay = Replay.open_or_create(folder, describe(env, (size[0], size[-1])))
+    print_damaged(replay, console)
+    with stop_on_signal() as stop:
+        collect_with_progress(replay, config, console, stop)
+    console.print(f"next: dreamenv fit-model --dataset {folder}", highlight=False, soft_wrap=True)
+    return replay
+
+
+def print_damaged(replay: Replay, console: Console) -> None:
+    """Names the episodes that were skipped."""
+    for problem in replay.damaged:
+        console.print(f"skipped: {problem}", highlight=False, soft_wrap=True)
+
+
+def collect_with_progress(
+    replay: Replay, config: CollectConfig, console: Console, stop: StopRequest
+) -> None:
+    """Collects, and shows how far it has come.
+
+    Raises:
+        Stopped: It was asked to stop.
+    """
+    if is_collected(replay, config):
+        return
+    with ProgressBar(console, "collect", config.steps) as bar:
+        if not collect(replay, config, on_step=bar.update, should_stop=stop):
+            raise Stopped(
+                f"stopped while collecting; {replay.num_steps} steps are kept in {replay.folder}: "
+                f"go on with the same settings"
+            )
+    signs = replay.reward_signs
+    console.print(
+        f"collected {replay.num_steps} steps in {replay.num_episodes} episodes, "
+        f"{replay.size_on_disk / 1e6:.1f} MB; rewards below 0: {signs.negative}, above: "
+        f"{signs.positive}",
+        highlight=False,
+    )

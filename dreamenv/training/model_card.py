@@ -1,0 +1,63 @@
+"""The card of a fitted world model: what it is of, how it was fitted, how good it is."""
+
+from dreamenv.data import Replay
+from dreamenv.models.world_model import WorldModel
+from dreamenv.training.validation import Detection, Validation
+
+
+def model_card(
+    name: str, command: str, world_model: WorldModel, replay: Replay, validation: Validation | None
+) -> str:
+    """Writes the card.
+
+    Args:
+        name: Of the world model.
+        command: The one that fitted it.
+        world_model: With its origin.
+        replay: What it was fitted to.
+        validation: How good it is; None where no episode was held out.
+
+    Returns:
+        Markdown.
+    """
+    environment = replay.environment
+    parameters = sum(parameter.numel() for parameter in world_model.parameters())
+    channels, height, width = environment.obs_shape
+    lines = [
+        f"# {name}",
+        "",
+        f"A world model of `{environment.id}`, fitted by dreamenv:",
+        "",
+        f"    {command}",
+        "",
+        f"- frames: {height}x{width} pixels, {channels} channels",
+        f"- actions: {', '.join(environment.action_meanings)}",
+        f"- parameters: {parameters:,}",
+        f"- fitted to {replay.num_steps:,} steps of {replay.num_episodes:,} episodes, of which one "
+        f"in ten is held out",
+        "",
+        "## On held-out episodes",
+        "",
+    ]
+    if validation is None:
+        return "\n".join([*lines, "Not measured: there were too few episodes to hold one out.", ""])
+    rows = ["| figure | value |", "|---|---|"]
+    rows += [f"| {label} | {value} |" for label, value in figures(validation)]
+    return "\n".join([*lines, *rows, ""])
+
+
+def figures(validation: Validation) -> list[tuple[str, str]]:
+    """Returns the figures of a validation as labels and values to print."""
+    psnr = "exact" if validation.psnr is None else f"{validation.psnr:.2f} dB"
+    rows = [("next frame, PSNR", psnr)]
+    rows += [(f"denoising loss at σ = {level:.3g}", f"{x:.4f}") for level, x in validation.losses]
+    named = zip(("reward -1", "reward 0", "reward 1"), validation.rewards, strict=True)
+    for label, detection in (*named, ("end", validation.end)):
+        rows.append((f"{label}, precision / recall (times)", _detection(detection)))
+    return rows
+
+
+def _detection(detection: Detection) -> str:
+    shares = (detection.precision, detection.recall)
+    precision, recall = ("-" if share is None else f"{share:.3f}" for share in shares)
+    return f"{precision} / {recall} ({detection.actual})"

@@ -1,0 +1,101 @@
+"""The folder of a run, and where fitted world models are kept."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreamenv.config import Config
+from dreamenv.errors import ConfigError, FormatError
+from dreamenv.files import atomic_file
+
+HOME_VARIABLE = "DREAMENV_HOME"
+
+
+def home() -> Path:
+    """Returns where world models are kept: `$DREAMENV_HOME`, or `~/.cache/dreamenv`."""
+    return Path(os.environ.get(HOME_VARIABLE) or Path("~/.cache/dreamenv").expanduser())
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run keeps, and where.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The run's configuration."""
+        return self.path / "config.json"
+
+    @property
+    def replay(self) -> Path:
+        """The episodes it collected."""
+        return self.path / "replay"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What it needs to go on."""
+        return self.path / "checkpoint" / "trainer.pt"
+
+    @property
+    def world_model(self) -> Path:
+        """What it has fitted."""
+        return self.path / "world_model"
+
+    @property
+    def evaluation(self) -> Path:
+        """Figures and pictures of its validations."""
+        return self.path / "evaluation"
+
+    def begin(self, config: Config, *, resume: bool, overwrite: bool) -> None:
+        """Makes the folder for a new run, or checks that it holds the run to go on with.
+
+        Args:
+            config: The run's configuration.
+            resume: Go on with the run that is there.
+            overwrite: Remove the run that is there.
+
+        Raises:
+            FormatError: There is a run and neither was asked for, or there is none to go on with.
+            ConfigError: The run to go on with has another configuration.
+        """
+        if resume:
+            self._check_same(config)
+            return
+        if self.config.exists():
+            if not overwrite:
+                raise FormatError(
+                    f"{self.path} holds a run already; add --resume to go on with it, "
+                    f"--overwrite to remove it, or --out to name another folder"
+                )
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.config) as beside:
+            beside.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+    def _check_same(self, config: Config) -> None:
+        if not self.config.exists():
+            raise FormatError(f"{self.path} holds no run to go on with; leave out --resume")
+        stored = type(config).from_dict(json.loads(self.config.read_text()), str(self.config))
+        name = _first_difference(stored.to_dict(), config.to_dict())
+        if name is not None:
+            raise ConfigError(
+                f"{self.path} was begun with another {name}; give the settings it was begun with "
+                f"(they are in {self.config}), or begin another run"
+            )
+
+
+def _first_difference(a: object, b: object, name: str = "") -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in a:
+            found = _first_difference(a[key], b.get(key), f"{name}.{key}" if name else key)
+            if found is not None:
+                return found
+        return None
+    return None if a == b else name

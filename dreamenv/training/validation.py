@@ -1,0 +1,199 @@
+"""How good a world model is on episodes that it was not fitted to."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreamenv.config import Config
+from dreamenv.data import Replay, Segments, consecutive_segments
+from dreamenv.models.frames import to_float
+from dreamenv.models.world_model import WorldModel
+
+_BATCH_SIZE = 32
+_BURN_IN = 8  # steps of memory that the heads are given before those that are judged
+_HEADS_LENGTH = 32
+_DEVIATIONS = (-2, -1, 0, 1, 2)  # of log σ, in the training noise
+
+
+@dataclass(frozen=True)
+class Detection(Config):
+    """How well a rare thing is told from the rest.
+
+    Attributes:
+        hits: Steps at which it was predicted and was there.
+        predicted: Steps at which it was predicted.
+        actual: Steps at which it was there.
+    """
+
+    hits: int
+    predicted: int
+    actual: int
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the predictions that were right; None where there were none."""
+        return self.hits / self.predicted if self.predicted else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of what was there that was predicted; None where nothing was."""
+        return self.hits / self.actual if self.actual else None
+
+
+@dataclass(frozen=True)
+class Validation(Config):
+    """The figures of one validation, on held-out episodes.
+
+    Attributes:
+        losses: The denoising loss at each noise level σ.
+        psnr: Of the next frame, in dB: the mean squared error is pooled over the frames. None
+            where every frame was right to the byte.
+        rewards: For the reward signs -1, 0 and 1, taking the likeliest.
+        end: For the ends of episodes, likewise.
+    """
+
+    losses: tuple[tuple[float, float], ...]
+    psnr: float | None
+    rewards: tuple[Detection, Detection, Detection]
+    end: Detection
+
+
+def validate(
+    world_model: WorldModel, replay: Replay, device: torch.device, *, max_frames: int = 512
+) -> Validation:
+    """Judges a world model on the held-out episodes of a replay.
+
+    Args:
+        world_model: On the device.
+        replay: Where the episodes are.
+        device: Where to compute.
+        max_frames: At most so many frames are denoised, spread over the episodes. Rewards and
+            ends are judged at every step.
+    """
+    batches = list(_spread(_denoiser_batches(world_model, replay, device), max_frames))
+    generator = torch.Generator(device).manual_seed(0)
+    rewards, end = _detect(world_model, replay, device)
+    return Validation(
+        losses=_losses_by_level(world_model, batches, generator),
+        psnr=_psnr(world_model, batches, generator),
+        rewards=rewards,
+        end=end,
+    )
+
+
+@torch.no_grad()
+def side_by_side(
+    world_model: WorldModel, replay: Replay, device: torch.device, *, length: int = 10
+) -> Tensor:
+    """Dreams along the actions of a held-out episode.
+
+    Args:
+        world_model: On the device.
+        replay: Where the episodes are.
+        device: Where to compute.
+        length: Frames to dream.
+
+    Returns:
+        uint8 [C, 2 * H, length * W]: real frames above, dreamt ones below.
+    """
+    context_length = world_model.config.denoiser.context_length
+    windows = consecutive_segments(replay, context_length + length, 1, device, context=0)
+    segment = next(iter(windows))
+    generator = torch.Generator(device).manual_seed(0)
+    frames = list(segment.obs[:, :context_length].unbind(1))
+    for step in range(length):
+        context = torch.stack(frames[step:], dim=1)
+        actions = segment.actions[:, step : step + context_length]
+        frames.append(world_model.next_obs(context, actions, generator=generator))
+    real = torch.cat(list(segment.obs[0, context_length:]), dim=2)
+    dreamt = torch.cat([frame[0] for frame in frames[context_length:]], dim=2)
+    return torch.cat([real, dreamt], dim=1).cpu()
+
+
+def _denoiser_batches(
+    world_model: WorldModel, replay: Replay, device: torch.device
+) -> Iterator[Segments]:
+    """Goes through windows of a context and one frame more, of which neither is padding."""
+    length = world_model.config.denoiser.context_length
+    for batch in consecutive_segments(replay, length + 1, _BATCH_SIZE, device, context=length):
+        whole = batch.mask.all(dim=1)
+        if whole.any():
+            yield Segments(*(tensor[whole] for tensor in vars(batch).values()))
+
+
+def _spread(batches: Iterator[Segments], max_frames: int) -> list[Segments]:
+    """Keeps batches at equal distances, of about `max_frames` windows in all."""
+    every = list(batches)
+    stride = max(1, math.ceil(len(every) * _BATCH_SIZE / max_frames))
+    return every[::stride]
+
+
+@torch.no_grad()
+def _losses_by_level(
+    world_model: WorldModel, batches: list[Segments], generator: torch.Generator
+) -> tuple[tuple[float, float], ...]:
+    denoiser, config = world_model.denoiser, world_model.config.denoiser
+    levels = [
+        min(
+            max(math.exp(config.log_sigma_mean + k * config.log_sigma_std), config.sigma_min),
+            config.sigma_max,
+        )
+        for k in _DEVIATIONS
+    ]
+    totals = [0.0] * len(levels)
+    for batch in batches:
+        obs = to_float(batch.obs)
+        noise = denoiser.draw_noise(obs, generator)
+        for index, level in enumerate(levels):
+            noise.sigma.fill_(level)
+            loss = denoiser.loss(obs, batch.actions, batch.mask, noise)
+            totals[index] += loss.item() * len(obs)
+    count = sum(len(batch.obs) for batch in batches)
+    return tuple(
+        (level, total / max(1, count)) for level, total in zip(levels, totals, strict=True)
+    )
+
+
+def _psnr(
+    world_model: WorldModel, batches: list[Segments], generator: torch.Generator
+) -> float | None:
+    squares, count = 0.0, 0
+    for batch in batches:
+        context, actions = batch.obs[:, :-1], batch.actions[:, :-1]
+        frame = world_model.next_obs(context, actions, generator=generator)
+        errors = frame.float() - batch.obs[:, -1].float()
+        squares += errors.square().sum().item()
+        count += errors.numel()
+    return 10 * math.log10(255**2 * count / squares) if squares > 0 else None
+
+
+@torch.no_grad()
+def _detect(
+    world_model: WorldModel, replay: Replay, device: torch.device
+) -> tuple[tuple[Detection, Detection, Detection], Detection]:
+    # Rows: -1, 0, 1, end. Columns: hits, predicted, actual.
+    counts = torch.zeros(4, 3, dtype=torch.int64, device=device)
+    batches = consecutive_segments(
+        replay, _HEADS_LENGTH, _BATCH_SIZE, device, context=_BURN_IN, ahead=1
+    )
+    for batch in batches:
+        output = world_model.reward_and_end(
+            batch.obs[:, :-1], batch.actions[:, :-1], batch.obs[:, 1:]
+        )
+        judged = batch.mask[:, _BURN_IN:-1]
+        signs = batch.rewards[:, _BURN_IN:-1].sign().long() + 1
+        predicted_signs = output.reward_logits[:, _BURN_IN:].argmax(dim=2)
+        for sign in range(3):
+            counts[sign] += _count(predicted_signs == sign, signs == sign, judged)
+        predicted_ends = output.end_logits[:, _BURN_IN:].argmax(dim=2) == 1
+        counts[3] += _count(predicted_ends, batch.ends[:, _BURN_IN:-1], judged)
+    negative, zero, positive, end = (Detection(*row) for row in counts.tolist())
+    return (negative, zero, positive), end
+
+
+def _count(predicted: Tensor, actual: Tensor, judged: Tensor) -> Tensor:
+    hits = predicted & actual & judged
+    return torch.stack([hits.sum(), (predicted & judged).sum(), (actual & judged).sum()])

@@ -1,0 +1,266 @@
+"""Fitting the world model: one step of the denoiser and of the heads at a time."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from dreamenv.config import Config
+from dreamenv.data import PUBLISHED_WEIGHTS, Replay, Segments, SegmentSampler, change_std
+from dreamenv.devices import computes_in_bf16
+from dreamenv.errors import ConfigError, InputError
+from dreamenv.models.frames import to_float
+from dreamenv.models.reward_end import RewardEndLosses
+from dreamenv.models.world_model import WorldModel
+from dreamenv.training.averaging import MovingAverage
+from dreamenv.training.optimisation import OptimiserConfig, make_optimiser
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """How a world model is fitted. The defaults are `atari100k`'s, its first epoch.
+
+    Attributes:
+        steps: Training steps; each is one of the denoiser and one of the heads.
+        batch_size: Segments a step of the denoiser.
+        reward_end_batch_size: Segments a step of the heads.
+        predictions: Frames a segment that the denoiser predicts, each but the first after its own
+            prediction.
+        reward_end_length: Steps of a segment of the heads.
+        quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first.
+        denoiser_optimiser: Of the denoiser.
+        reward_end_optimiser: Of the reward and termination heads.
+        ema_decay: Of the moving average of the weights that is saved; 0 saves the weights.
+        bf16: Whether to compute products in bf16 where the device has instructions for it.
+        compile: Whether to compile the networks: minutes at the start, faster steps after.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 32
+    reward_end_batch_size: int = 32
+    predictions: int = 2
+    reward_end_length: int = 19
+    quarters: tuple[float, float, float, float] = PUBLISHED_WEIGHTS
+    denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    reward_end_optimiser: OptimiserConfig = field(
+        default_factory=functools.partial(OptimiserConfig, max_grad_norm=100.0)
+    )
+    ema_decay: float = 0.0
+    bf16: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "reward_end_batch_size", "predictions"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.reward_end_length < 2:
+            raise ConfigError(
+                f"reward_end_length is {self.reward_end_length}; it must be at least 2"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must be in [0, 1)")
+
+
+class Losses(NamedTuple):
+    """The losses of one step, each float32 [] on the device: reading one waits for it."""
+
+    denoiser: Tensor
+    reward: Tensor
+    end: Tensor
+
+
+class Batches:
+    """Draws what each step learns from.
+
+    Args:
+        replay: Where the episodes are.
+        world_model: What is fitted.
+        config: How.
+        device: Where the batches are wanted.
+        seed: Of the random numbers.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        world_model: WorldModel,
+        config: TrainingConfig,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        length = world_model.config.denoiser.context_length + config.predictions
+        draw = functools.partial(SegmentSampler, replay, device=device, weights=config.quarters)
+        self._denoiser = draw(
+            segment_length=length, batch_size=config.batch_size, beyond_end=False, seed=seed
+        )
+        self._reward_end = draw(
+            segment_length=config.reward_end_length,
+            batch_size=config.reward_end_batch_size,
+            beyond_end=True,
+            seed=seed + 1,
+        )
+
+    def draw(self) -> tuple[Segments, Segments]:
+        """Draws a batch for the denoiser and one for the heads."""
+        return self._denoiser.sample(), self._reward_end.sample()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on with the very next batch."""
+        return {
+            "denoiser": self._denoiser.state_dict(),
+            "reward_end": self._reward_end.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self._denoiser.load_state_dict(state["denoiser"])
+        self._reward_end.load_state_dict(state["reward_end"])
+
+
+class WorldModelTrainer:
+    """Fits a world model, step by step.
+
+    Args:
+        world_model: What is fitted; it is moved to the device.
+        config: How.
+        device: Where.
+        seed: Of the noise.
+
+    Attributes:
+        step_count: Steps done so far.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        config: TrainingConfig,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
+        self.step_count = 0
+        self._config = config
+        self._device = device
+        # bf16 convolutions want the channels last; the others do not mind.
+        self._model = world_model.to(device).train()
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average = (
+            MovingAverage(self._model, config.ema_decay) if config.ema_decay > 0 else None
+        )
+        self._denoiser = _Learner(self._model.denoiser, config.denoiser_optimiser, config.steps)
+        self._reward_end = _Learner(
+            self._model.reward_end, config.reward_end_optimiser, config.steps
+        )
+        self._noise = torch.Generator(device).manual_seed(seed)
+        self._bf16 = config.bf16 and computes_in_bf16(device)
+        self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
+        self._reward_end_losses: Callable[..., RewardEndLosses] = self._model.reward_end.losses
+        if config.compile:
+            self._denoiser_loss = torch.compile(self._denoiser_loss)
+            self._reward_end_losses = torch.compile(self._reward_end_losses)
+
+    @property
+    def fitted(self) -> WorldModel:
+        """The world model as it is to be used: with averaged weights where they are averaged."""
+        module = self._model if self._average is None else self._average.module
+        assert isinstance(module, WorldModel)
+        return module
+
+    def step(self, for_denoiser: Segments, for_reward_end: Segments) -> Losses:
+        """Learns from a batch of segments for each network."""
+        self._model.train()
+        denoiser = self._learn_to_denoise(for_denoiser)
+        heads = self._learn_rewards_and_ends(for_reward_end)
+        if self._average is not None:
+            self._average.update(self._model)
+        self.step_count += 1
+        return Losses(denoiser.detach(), heads.reward.detach(), heads.end.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly."""
+        return {
+            "model": self._model.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "denoiser": self._denoiser.state_dict(),
+            "reward_end": self._reward_end.state_dict(),
+            "noise": self._noise.get_state(),
+            "step_count": self.step_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self._model.load_state_dict(state["model"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        self._denoiser.load_state_dict(state["denoiser"])
+        self._reward_end.load_state_dict(state["reward_end"])
+        self._noise.set_state(state["noise"].cpu())
+        self.step_count = state["step_count"]
+
+    def _learn_to_denoise(self, batch: Segments) -> Tensor:
+        obs = to_float(batch.obs)
+        noise = self._model.denoiser.draw_noise(obs, self._noise)
+        with self._autocast():
+            loss = self._denoiser_loss(obs, batch.actions, batch.mask, noise)
+        self._denoiser.learn(loss)
+        return loss
+
+    def _learn_rewards_and_ends(self, batch: Segments) -> RewardEndLosses:
+        with self._autocast():
+            losses = self._reward_end_losses(
+                to_float(batch.obs), batch.actions, batch.rewards, batch.ends, batch.mask
+            )
+        self._reward_end.learn(losses.reward + losses.end)
+        return losses
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+
+class _Learner:
+    """A network with its optimiser and schedule."""
+
+    def __init__(self, network: nn.Module, config: OptimiserConfig, total_steps: int) -> None:
+        self._parameters = list(network.parameters())
+        self._max_grad_norm = config.max_grad_norm
+        self._optimiser: Optimizer
+        self._schedule: LambdaLR
+        self._optimiser, self._schedule = make_optimiser(network, config, total_steps)
+
+    def learn(self, loss: Tensor) -> None:
+        self._optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._optimiser.step()
+        self._schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": {"last_epoch": self._schedule.last_epoch},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.last_epoch = state["schedule"]["last_epoch"]
+
+
+def measure_change(world_model: WorldModel, replay: Replay, device: torch.device) -> None:
+    """Sets the unit of a denoiser that learns changes to their standard deviation in the data.
+
+    Raises:
+        InputError: No pixel ever changes.
+    """
+    if world_model.config.denoiser.target != "change":
+        return
+    std = change_std(replay, device)
+    if std == 0:
+        raise InputError(
+            f"{replay.folder}: no pixel ever changes in the episodes that are trained on; "
+            f"there is nothing to dream of"
+        )
+    world_model.denoiser.change_std.fill_(std)
