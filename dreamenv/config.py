@@ -39,6 +39,27 @@ class Config:
         except ValidationError as error:
             raise FormatError(f"{source}: {_first_problem(error)}") from None
 
+    def first_difference(self, other: Self) -> str | None:
+        """Names the first field in which another configuration of the kind differs.
+
+        Args:
+            other: The other configuration.
+
+        Returns:
+            The field and both its values in words, or None where the two are equal.
+        """
+        return _first_difference(self.to_dict(), other.to_dict(), "")
+
+
+def _first_difference(mine: Any, other: Any, name: str) -> str | None:
+    if mine == other:
+        return None
+    if isinstance(mine, dict) and isinstance(other, dict):
+        fields = {key: f"{name}.{key}" if name else key for key in mine}
+        found = (_first_difference(mine[key], other.get(key), fields[key]) for key in fields)
+        return next((difference for difference in found if difference), None)
+    return f"{name} {mine!r}, not {other!r}"
+
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]

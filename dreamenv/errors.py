@@ -2,7 +2,13 @@
 
 
 class DreamenvError(Exception):
-    """Base of every error that dreamenv raises on purpose."""
+    """Base of every error that dreamenv raises on purpose.
+
+    Attributes:
+        exit_code: What a command that ends with this error exits with.
+    """
+
+    exit_code = 1
 
 
 class ConfigError(DreamenvError, ValueError):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from dreamenv.environment import EnvironmentSpec, Preprocessing
@@ -19,6 +21,12 @@ def test_fields_left_out_take_their_defaults() -> None:
     data = PONG.to_dict()
     del data["preprocessing"]
     assert EnvironmentSpec.from_dict(data, "config.json").preprocessing == Preprocessing()
+
+
+def test_the_first_difference_is_named_with_both_values() -> None:
+    other = replace(PONG, preprocessing=replace(PONG.preprocessing, noop_max=0))
+    assert PONG.first_difference(PONG) is None
+    assert PONG.first_difference(other) == "preprocessing.noop_max 30, not 0"
 
 
 def test_an_unknown_field_is_named_with_its_place() -> None:

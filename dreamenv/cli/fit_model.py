@@ -11,7 +11,8 @@ from rich.console import Console
 from tyro.conf import arg
 
 from dreamenv.training.dry_run import dry_run
-from dreamenv.training.fit_model import FitModelConfig, fit_model
+from dreamenv.training.fit_config import FitModelConfig
+from dreamenv.training.fit_model import fit_model
 from dreamenv.training.presets import PresetName, preset
 
 

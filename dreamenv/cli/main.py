@@ -14,7 +14,9 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command, and exits: 0 where it did what was asked, 1 on an error, 2 on misuse.
+    """Runs a command, and exits.
+
+    With 0 where it did what was asked, 1 on an error, 2 on misuse, 130 where it was stopped.
 
     Args:
         arguments: Those of the command line if None.
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         importlib.import_module(module_name).run(words[1:])
     except DreamenvError as error:
         sys.stderr.write(f"dreamenv: {' '.join(str(error).split())}\n")
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 def _help() -> str:

@@ -144,10 +144,11 @@ class Replay:
             return cls.create(folder, environment, held_out_every, max_memory)
         _remove_abandoned(folder)
         replay = cls.open(folder, max_memory)
-        if replay.environment != environment:
+        difference = replay.environment.first_difference(environment)
+        if difference is not None:
             raise FormatError(
-                f"{folder}: a dataset of another environment: it holds {replay.environment}, "
-                f"and {environment} is wanted; name another folder"
+                f"{folder} is a dataset of another environment: it has {difference}; "
+                f"name another folder"
             )
         return replay
 

@@ -1,6 +1,8 @@
 """Where dreams begin: windows of real frames, and the actions taken between them."""
 
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,20 @@ from dreamenv.data import PUBLISHED_WEIGHTS, Replay, SegmentSampler
 from dreamenv.errors import FormatError, InputError
 
 CONTEXTS_FILE = "contexts.npz"
+
+# What numpy and zipfile raise for bytes that are not a whole archive of arrays.
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +93,7 @@ class Contexts:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(torch.from_numpy(arrays["obs"]), torch.from_numpy(arrays["actions"]))
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise FormatError(
                 f"{path} holds no contexts of dreams ({error}); restore or fit the world model"
             ) from None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from dreamenv.errors import FormatError
@@ -21,7 +21,8 @@ def write_weights(module: nn.Module, path: Path, dtype: torch.dtype = torch.floa
         dtype: What they become on disk.
     """
     weights = module.state_dict()
-    save_file({key: tensor.to(dtype).contiguous() for key, tensor in weights.items()}, path)
+    # save_file would hide a full disk in an error of its own.
+    path.write_bytes(save({key: tensor.to(dtype).contiguous() for key, tensor in weights.items()}))
 
 
 def read_weights(module: nn.Module, path: Path) -> None:

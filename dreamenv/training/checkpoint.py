@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on exactly, in one file."""
 
+import io
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,8 +23,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     with naming_a_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Writing to the disk itself, torch.save hides the system's error in one of its own.
+        written = io.BytesIO()
+        torch.save(state, written)
         with atomic_file(path) as beside:
-            torch.save(state, beside)
+            beside.write_bytes(written.getbuffer())
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
@@ -37,7 +40,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # damaged bytes make torch's reader raise a dozen kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path} is damaged ({reason}); delete it to start over") from None
     return state

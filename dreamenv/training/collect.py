@@ -103,9 +103,10 @@ class Collections(Config):
     def begin(self, config: CollectConfig, next_episode: int) -> "Collections":
         """Returns the record with a collection of `config` at its end, begun or to go on with."""
         last = self.collections[-1] if self.collections else None
-        if last is not None and last.config == config and not last.is_complete:
+        if last is not None and last.config == config:
             return self
-        first_game = 0 if last is None else last.first_game + last.games
+        # A kill may have left half of the game after the last whole one: that number is not reused.
+        first_game = 0 if last is None else last.first_game + last.games + 1
         begun = Collection(config, first_game=first_game, first_episode=next_episode)
         return Collections((*self.collections, begun))
 
@@ -129,7 +130,8 @@ def collect(
 
     Args:
         replay: Where the episodes go; its environment is played, lives ending episodes.
-        config: What to collect.
+        config: What to collect. Where the last collection was the same, it is gone on with, and
+            nothing is done if it was complete.
         on_step: Called now and then with the number of steps that are certain so far.
         should_stop: Asked at every step whether to stop before the end.
 
@@ -145,6 +147,8 @@ def collect(
     if record.collections[-1].is_complete:
         return True
     policy = load_policy(config.policy, replay.environment)
+    # Before the first episode, so that a kill never leaves one that is of no collection.
+    record.write(replay.folder)
     env = make_vector(replay.environment, config.num_envs, training=True)
     try:
         collector = _Collector(env, policy, replay, record)
@@ -159,10 +163,9 @@ def collect(
     return True
 
 
-def is_collected(replay: Replay, config: CollectConfig) -> bool:
-    """Whether the last collection into a replay was this one, to its end."""
-    record = Collections.read(replay.folder).collections
-    return bool(record) and record[-1].config == config and record[-1].is_complete
+def steps_collected(replay: Replay, config: CollectConfig) -> int:
+    """Returns how many steps of a collection are there to go on from; 0 where it is a new one."""
+    return Collections.read(replay.folder).begin(config, replay.next_number).collections[-1].steps
 
 
 @dataclass
@@ -266,8 +269,9 @@ class _Collector:
         number = self._next_game
         self._next_game += 1
         seeds = np.random.SeedSequence((self._config.seed, number))
-        # Slot i is seeded with seed + i: what is taken off here makes the slot not matter.
-        game_seed = int(seeds.generate_state(1)[0] >> 2) + self._env.num_envs
+        # Slot i is seeded with seed + i: what is taken off here makes the slot not matter. The
+        # seeds of games are from 2**29 to 2**31 - 2**29, so that it never leaves what reset takes.
+        game_seed = int(seeds.generate_state(1)[0] >> 2) + 2**29
         only_this = np.arange(self._env.num_envs) == slot
         obs, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
         self._obs = np.where(only_this[:, None, None, None], obs, self._obs)

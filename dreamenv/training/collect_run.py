@@ -7,8 +7,8 @@ from rich.console import Console
 from dreamenv.data import Replay
 from dreamenv.errors import ConfigError
 from dreamenv.real import describe
-from dreamenv.training.collect import CollectConfig, collect, is_collected
-from dreamenv.training.progress import ProgressBar
+from dreamenv.training.collect import CollectConfig, collect, steps_collected
+from dreamenv.training.progress import ProgressBar, say
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 
 
@@ -34,14 +34,14 @@ def collect_into(
     print_damaged(replay, console)
     with stop_on_signal() as stop:
         collect_with_progress(replay, config, console, stop)
-    console.print(f"next: dreamenv fit-model --dataset {folder}", highlight=False, soft_wrap=True)
+    say(console, f"next: dreamenv fit-model --dataset {folder}")
     return replay
 
 
 def print_damaged(replay: Replay, console: Console) -> None:
     """Names the episodes that were skipped."""
     for problem in replay.damaged:
-        console.print(f"skipped: {problem}", highlight=False, soft_wrap=True)
+        say(console, f"skipped: {problem}")
 
 
 def collect_with_progress(
@@ -52,18 +52,19 @@ def collect_with_progress(
     Raises:
         Stopped: It was asked to stop.
     """
-    if is_collected(replay, config):
+    done = steps_collected(replay, config)
+    if done >= config.steps:
         return
-    with ProgressBar(console, "collect", config.steps) as bar:
+    with ProgressBar(console, "collect", config.steps, done) as bar:
         if not collect(replay, config, on_step=bar.update, should_stop=stop):
             raise Stopped(
                 f"stopped while collecting; {replay.num_steps} steps are kept in {replay.folder}: "
                 f"go on with the same settings"
             )
     signs = replay.reward_signs
-    console.print(
+    say(
+        console,
         f"collected {replay.num_steps} steps in {replay.num_episodes} episodes, "
         f"{replay.size_on_disk / 1e6:.1f} MB; rewards below 0: {signs.negative}, above: "
         f"{signs.positive}",
-        highlight=False,
     )

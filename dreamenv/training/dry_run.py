@@ -13,7 +13,8 @@ from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import describe, make_vector
-from dreamenv.training.fit_model import FitModelConfig, architecture, check_source, open_dataset
+from dreamenv.training.fit_config import FitModelConfig, architecture, check_source
+from dreamenv.training.fit_model import open_dataset
 from dreamenv.training.progress import format_seconds
 from dreamenv.training.run_folder import home
 from dreamenv.training.world_model import WorldModelTrainer

@@ -2,144 +2,41 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import imageio.v3 as imageio
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
-from tyro.conf import arg
 
-from dreamenv.config import Config
 from dreamenv.data import Replay, from_minari
 from dreamenv.data.disk import naming_a_full_disk
-from dreamenv.devices import AUTO, resolve_device
+from dreamenv.devices import resolve_device
 from dreamenv.dream.contexts import CONTEXTS_FILE, Contexts
-from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import ConfigError, FormatError
+from dreamenv.errors import DreamenvError, FormatError
 from dreamenv.files import atomic_file
-from dreamenv.models.denoiser import DenoiserConfig
-from dreamenv.models.reward_end import RewardEndConfig
-from dreamenv.models.sampler import SamplerConfig
-from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
+from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.real import describe
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
-from dreamenv.training.collect import CollectConfig
 from dreamenv.training.collect_run import collect_with_progress, print_damaged
+from dreamenv.training.fit_config import FitModelConfig, architecture, check_source
 from dreamenv.training.model_card import figures, model_card
-from dreamenv.training.policies import RANDOM
-from dreamenv.training.progress import ProgressBar, format_seconds
+from dreamenv.training.progress import ProgressBar, format_seconds, say
 from dreamenv.training.run_folder import RunFolder, home
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
 from dreamenv.training.world_model import (
     Batches,
     Losses,
-    TrainingConfig,
     WorldModelTrainer,
     measure_change,
 )
 
 _STEPS_A_LOG = 10
 _NUM_CONTEXTS = 512
-
-
-@dataclass(frozen=True)
-class FitModelConfig(Config):
-    """What a world model is fitted to, and how.
-
-    Attributes:
-        env: The id of the real environment, such as ALE/Pong-v5. With a dataset it may be left
-            out.
-        name: Of the world model, in $DREAMENV_HOME; by default the game's.
-        out: Folder of the run; by default runs/NAME.
-        dataset: Learn from these episodes and play none: the folder of a replay, or the id or
-            folder of a Minari dataset.
-        collect_steps: Steps to play.
-        policy: Who plays: random, the .zip of a saved agent, or module:function.
-        epsilon: Probability of a random action instead of the player's.
-        num_envs: Games played at once.
-        size: Height and width of a frame, or one number for both.
-        seed: Of games, batches and noise.
-        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
-        validate_every: Training steps between validations.
-        checkpoint_every: Training steps between checkpoints.
-        training: How the networks are fitted. On the command line its settings stand by
-            themselves, as in --steps.
-        denoiser: Architecture and noise of the denoiser.
-        reward_end: Architecture of the reward and termination heads.
-        sampler: Noise levels that the next frame is drawn with.
-    """
-
-    env: str | None = None
-    name: str | None = None
-    out: str | None = None
-    dataset: str | None = None
-    collect_steps: int = 10_000
-    policy: str = RANDOM
-    epsilon: float = 0.0
-    num_envs: int = 8
-    size: tuple[int, ...] = (64,)
-    seed: int = 0
-    device: str = AUTO
-    validate_every: int = 1000
-    checkpoint_every: int = 250
-    training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-
-    def __post_init__(self) -> None:
-        if len(self.size) not in (1, 2):
-            raise ConfigError(f"size is {self.size}; give one number, or height and width")
-        for name in ("validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        self.collection  # noqa: B018 - checks the settings of the collection
-
-    @property
-    def collection(self) -> CollectConfig:
-        """What is collected."""
-        return CollectConfig(
-            steps=self.collect_steps,
-            policy=self.policy,
-            epsilon=self.epsilon,
-            num_envs=self.num_envs,
-            seed=self.seed,
-        )
-
-    @property
-    def height_width(self) -> tuple[int, int]:
-        """The size of a frame."""
-        return self.size[0], self.size[-1]
-
-    @property
-    def world_name(self) -> str:
-        """The name of the world model."""
-        return self.name or short_name(self.env or str(self.dataset))
-
-    @property
-    def run_folder(self) -> RunFolder:
-        """The folder of the run."""
-        return RunFolder(Path(self.out or Path("runs") / self.world_name))
-
-
-def check_source(config: FitModelConfig) -> None:
-    """Checks that there is something to learn from.
-
-    Raises:
-        ConfigError: Neither an environment nor a dataset is named.
-    """
-    if config.env is None and config.dataset is None:
-        raise ConfigError("there is nothing to learn from; give --env or --dataset")
-
-
-def short_name(env_id: str) -> str:
-    """Returns the game's name out of an id: `ALE/Pong-v5` gives `Pong`."""
-    return Path(env_id).name.split("-v")[0]
 
 
 def fit_model(
@@ -179,24 +76,17 @@ def fit_model(
     run = config.run_folder
     run.begin(config, resume=resume, overwrite=overwrite)
     with stop_on_signal() as stop, naming_a_full_disk(run.path):
-        replay = _obtain_replay(config, run, console, stop)
+        try:
+            replay = _obtain_replay(config, run, console, stop)
+        except DreamenvError:
+            run.discard_if_empty()
+            raise
         fit = _Fit(config, run, replay, device, console, command)
         fit.go(stop)
         fit.save(run.world_model)
         fit.save(folder)
     fit.show_results(folder)
     return folder
-
-
-def architecture(config: FitModelConfig, environment: EnvironmentSpec) -> WorldModelConfig:
-    """Returns the architecture of a world model of that environment."""
-    return WorldModelConfig(
-        num_actions=environment.num_actions,
-        obs_shape=environment.obs_shape,
-        denoiser=config.denoiser,
-        reward_end=config.reward_end,
-        sampler=config.sampler,
-    )
 
 
 def _obtain_replay(
@@ -260,7 +150,7 @@ class _Fit:
         self._validation: Validation | None = None
         self._waited = self._spent = 0.0
         torch.manual_seed(config.seed)
-        origin = Origin(environment=replay.environment, fit={"command": command})
+        origin = Origin(environment=replay.environment)
         world_model = WorldModel(architecture(config, replay.environment), origin).to(device)
         measure_change(world_model, replay, device)
         self._batches = Batches(replay, world_model, config.training, device, config.seed)
@@ -271,7 +161,7 @@ class _Fit:
             self._batches.load_state_dict(state["batches"])
         self._has_held_out = any(info.held_out for info in replay.infos)
         if not self._has_held_out:
-            console.print("one episode only: nothing is held out, and nothing will be validated")
+            say(console, "one episode only: nothing is held out, and nothing will be validated")
 
     def go(self, stop: StopRequest) -> None:
         """Trains to the last step, and validates there if nowhere else."""
@@ -281,16 +171,17 @@ class _Fit:
         recent: list[Losses] = []
         with writer, ProgressBar(self._console, "fit", total, first) as bar:
             if self._config.training.compile and first < total:
-                self._console.print("compiling: the first steps take minutes")
+                say(self._console, "compiling: the first steps take minutes")
             while trainer.step_count < total:
                 recent.append(self._step())
                 step = trainer.step_count
                 if step % _STEPS_A_LOG == 0 or step == total:
                     bar.update(step, _log(writer, step, recent))
                     recent.clear()
-                if step % self._config.checkpoint_every == 0 or step == total or stop():
+                stopping = stop()
+                if step % self._config.checkpoint_every == 0 or step == total or stopping:
                     self._save_checkpoint()
-                if stop():
+                if stopping:
                     raise Stopped(f"stopped at step {step} of {total}: add --resume to go on")
                 if step % self._config.validate_every == 0 and step < total:
                     self._validate(writer)
@@ -299,6 +190,7 @@ class _Fit:
     def save(self, folder: Path) -> None:
         """Saves the world model with its card and its contexts."""
         model = self._trainer.fitted
+        model.origin = Origin(environment=self._replay.environment, fit=self._how_it_was_fit())
         length = model.config.denoiser.context_length
         quarters = self._config.training.quarters
         contexts = Contexts.draw(
@@ -313,6 +205,17 @@ class _Fit:
 
         model.save(folder, also=write_the_rest)
 
+    def _how_it_was_fit(self) -> dict[str, Any]:
+        validation = None if self._validation is None else self._validation.to_dict()
+        return {
+            "dreamenv": version("dreamenv"),
+            "command": self._command,
+            "settings": self._config.to_dict(),
+            "steps_in_data": self._replay.num_steps,
+            "episodes_in_data": self._replay.num_episodes,
+            "validation": validation,
+        }
+
     def show_results(self, folder: Path) -> None:
         """Prints the closing table and what to type next."""
         table = Table("figure", "value", title=f"{self._config.world_name}, held-out episodes")
@@ -322,10 +225,8 @@ class _Fit:
             table.add_row("fitting took", format_seconds(self._spent))
             table.add_row("of it, waiting for batches", f"{self._waited / self._spent:.2%}")
         self._console.print(table)
-        self._console.print(f"world model: {folder}", highlight=False, soft_wrap=True)
-        self._console.print(
-            f"next: tensorboard --logdir {self._run.path}", highlight=False, soft_wrap=True
-        )
+        say(self._console, f"world model: {folder}")
+        say(self._console, f"next: tensorboard --logdir {self._run.path}")
 
     def _step(self) -> Losses:
         before = time.perf_counter()
@@ -359,7 +260,7 @@ class _Fit:
         for level, loss in self._validation.losses:
             writer.add_scalar(f"validation/denoising_loss_at_{level:.3g}", loss, step)
         psnr = dict(figures(self._validation))["next frame, PSNR"]
-        self._console.print(f"step {step}: next frame, PSNR {psnr}", highlight=False)
+        say(self._console, f"step {step}: next frame, PSNR {psnr}")
 
 
 def _log(writer: SummaryWriter, step: int, recent: list[Losses]) -> str:

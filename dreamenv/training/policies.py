@@ -118,7 +118,7 @@ def _load_function(name: str) -> Callable[[Frames], npt.ArrayLike]:
     module_name, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
             f"policy {name!r} cannot be imported ({error}); name a function in a module that "
             f"Python finds from here"
@@ -151,9 +151,14 @@ def _load_any_algorithm(path: Path) -> Any:
     except (ValueError, AssertionError, OSError) as error:
         raise InputError(f"{path} is no saved agent ({error}); name another") from error
     policy_class = (data or {}).get("policy_class")
+    if policy_class is None:
+        raise InputError(f"{path} is no saved agent (it has no policy); name another")
     for package, algorithms in _ALGORITHMS.items():
         for algorithm in algorithms:
             agent_class = getattr(importlib.import_module(package), algorithm)
             if policy_class in agent_class.policy_aliases.values():
                 return agent_class.load(path, device="cpu")
-    raise InputError(f"{path} has a policy that none of {_ALGORITHMS} trains; name another agent")
+    raise InputError(
+        f"{path} was trained by none of PPO, A2C, TRPO, DQN, RecurrentPPO and QRDQN; name another "
+        f"agent"
+    )

@@ -72,7 +72,12 @@ class ProgressBar:
         line = f"{self._label}: {self._done}/{self._total}, {self._rate:.1f}/s"
         if 0 < self._done < self._total and self._rate > 0:
             line += f", {format_seconds((self._total - self._done) / self._rate)} left"
-        self._console.print(f"{line}, {figures}" if figures else line, highlight=False)
+        say(self._console, f"{line}, {figures}" if figures else line)
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: not coloured, and not broken, so that others can read it."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def format_seconds(seconds: float) -> str:

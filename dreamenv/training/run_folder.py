@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamenv.config import Config
+from dreamenv.data.disk import naming_a_full_disk
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 
@@ -64,6 +65,7 @@ class RunFolder:
         Raises:
             FormatError: There is a run and neither was asked for, or there is none to go on with.
             ConfigError: The run to go on with has another configuration.
+            DreamenvError: The disk is full.
         """
         if resume:
             self._check_same(config)
@@ -74,28 +76,37 @@ class RunFolder:
                     f"{self.path} holds a run already; add --resume to go on with it, "
                     f"--overwrite to remove it, or --out to name another folder"
                 )
+            self._remove()
+        with naming_a_full_disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.config) as beside:
+                beside.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+    def _remove(self) -> None:
+        """Removes what a run writes, and nothing else that may stand beside it."""
+        for folder in (self.replay, self.checkpoint.parent, self.world_model, self.evaluation):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.config, *self.path.glob("events.out.tfevents.*")):
+            file.unlink()
+
+    def discard_if_empty(self) -> None:
+        """Removes the folder of a run that came to nothing before it kept anything."""
+        if [path.name for path in self.path.iterdir()] == [self.config.name]:
             shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with atomic_file(self.config) as beside:
-            beside.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
     def _check_same(self, config: Config) -> None:
         if not self.config.exists():
             raise FormatError(f"{self.path} holds no run to go on with; leave out --resume")
-        stored = type(config).from_dict(json.loads(self.config.read_text()), str(self.config))
-        name = _first_difference(stored.to_dict(), config.to_dict())
-        if name is not None:
+        try:
+            data = json.loads(self.config.read_text())
+        except ValueError as error:
+            raise FormatError(
+                f"{self.config} is not JSON ({error}); restore it, or begin another run"
+            ) from None
+        stored = type(config).from_dict(data, str(self.config))
+        difference = stored.first_difference(config)
+        if difference is not None:
             raise ConfigError(
-                f"{self.path} was begun with another {name}; give the settings it was begun with "
-                f"(they are in {self.config}), or begin another run"
+                f"{self.path} was begun with {difference}; give the settings it was begun with, or "
+                f"begin another run"
             )
-
-
-def _first_difference(a: object, b: object, name: str = "") -> str | None:
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in a:
-            found = _first_difference(a[key], b.get(key), f"{name}.{key}" if name else key)
-            if found is not None:
-                return found
-        return None
-    return None if a == b else name

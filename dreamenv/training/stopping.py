@@ -13,6 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stopped(DreamenvError):  # noqa: N818
     """A run was asked to stop, and has kept what it needs to go on."""
 
+    exit_code = 130  # what shells say of a command that was interrupted
+
 
 class StopRequest:
     """Whether the run was asked to stop. Calling it answers."""

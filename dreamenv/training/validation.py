@@ -1,5 +1,6 @@
 """How good a world model is on episodes that it was not fitted to."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def validate(
         max_frames: At most so many frames are denoised, spread over the episodes. Rewards and
             ends are judged at every step.
     """
-    batches = list(_spread(_denoiser_batches(world_model, replay, device), max_frames))
+    batches = _spread(_denoiser_batches(world_model, replay, device), replay, max_frames)
     generator = torch.Generator(device).manual_seed(0)
     rewards, end = _detect(world_model, replay, device)
     return Validation(
@@ -124,11 +125,10 @@ def _denoiser_batches(
             yield Segments(*(tensor[whole] for tensor in vars(batch).values()))
 
 
-def _spread(batches: Iterator[Segments], max_frames: int) -> list[Segments]:
+def _spread(batches: Iterator[Segments], replay: Replay, max_frames: int) -> list[Segments]:
     """Keeps batches at equal distances, of about `max_frames` windows in all."""
-    every = list(batches)
-    stride = max(1, math.ceil(len(every) * _BATCH_SIZE / max_frames))
-    return every[::stride]
+    steps = sum(info.length for info in replay.infos if info.held_out)
+    return list(itertools.islice(batches, 0, None, math.ceil(steps / max_frames)))
 
 
 @torch.no_grad()

@@ -1,0 +1,131 @@
+"""The configuration of fitting a world model."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from dreamenv.config import Config
+from dreamenv.devices import AUTO
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError
+from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.sampler import SamplerConfig
+from dreamenv.models.world_model import WorldModelConfig
+from dreamenv.training.collect import CollectConfig
+from dreamenv.training.policies import RANDOM
+from dreamenv.training.run_folder import RunFolder
+from dreamenv.training.world_model import TrainingConfig
+
+
+@dataclass(frozen=True)
+class FitModelConfig(Config):
+    """What a world model is fitted to, and how.
+
+    Attributes:
+        env: The id of the real environment, such as ALE/Pong-v5. With a dataset it may be left
+            out.
+        name: Of the world model, in $DREAMENV_HOME; by default the game's.
+        out: Folder of the run; by default runs/NAME.
+        dataset: Learn from these episodes and play none: the folder of a replay, or the id or
+            folder of a Minari dataset.
+        collect_steps: Steps to play.
+        policy: Who plays: random, the .zip of a saved agent, or module:function.
+        epsilon: Probability of a random action instead of the player's.
+        num_envs: Games played at once.
+        size: Height and width of a frame, or one number for both.
+        seed: Of games, batches and noise.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        validate_every: Training steps between validations.
+        checkpoint_every: Training steps between checkpoints.
+        training: How the networks are fitted. On the command line its settings stand by
+            themselves, as in --steps.
+        denoiser: Architecture and noise of the denoiser.
+        reward_end: Architecture of the reward and termination heads.
+        sampler: Noise levels that the next frame is drawn with.
+    """
+
+    env: str | None = None
+    name: str | None = None
+    out: str | None = None
+    dataset: str | None = None
+    collect_steps: int = 10_000
+    policy: str = RANDOM
+    epsilon: float = 0.0
+    num_envs: int = 8
+    size: tuple[int, ...] = (64,)
+    seed: int = 0
+    device: str = AUTO
+    validate_every: int = 1000
+    checkpoint_every: int = 250
+    training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.size) not in (1, 2):
+            raise ConfigError(f"size is {self.size}; give one number, or height and width")
+        for name in ("validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.name is not None and not re.fullmatch(r"[\w.-]*\w", self.name):
+            raise ConfigError(
+                f"name is {self.name!r}; it must be of letters, digits, '_', '-' and '.'"
+            )
+        _ = self.collection  # It checks its own settings.
+
+    @property
+    def collection(self) -> CollectConfig:
+        """What is collected."""
+        return CollectConfig(
+            steps=self.collect_steps,
+            policy=self.policy,
+            epsilon=self.epsilon,
+            num_envs=self.num_envs,
+            seed=self.seed,
+        )
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """The size of a frame."""
+        return self.size[0], self.size[-1]
+
+    @property
+    def world_name(self) -> str:
+        """The name of the world model."""
+        return self.name or short_name(self.env or str(self.dataset))
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The folder of the run."""
+        return RunFolder(Path(self.out or Path("runs") / self.world_name))
+
+
+def check_source(config: FitModelConfig) -> None:
+    """Checks that there is something to learn from.
+
+    Raises:
+        ConfigError: Neither an environment nor a dataset is named.
+    """
+    if config.env is None and config.dataset is None:
+        raise ConfigError("there is nothing to learn from; give --env or --dataset")
+
+
+def short_name(env_id: str) -> str:
+    """Returns the game's name out of an id: `ALE/Pong-v5` gives `Pong`."""
+    return re.split(r"[/:]", env_id)[-1].split("-v")[0]
+
+
+def architecture(config: FitModelConfig, environment: EnvironmentSpec) -> WorldModelConfig:
+    """Returns the architecture of a world model of that environment."""
+    return WorldModelConfig(
+        num_actions=environment.num_actions,
+        obs_shape=environment.obs_shape,
+        denoiser=config.denoiser,
+        reward_end=config.reward_end,
+        sampler=config.sampler,
+    )

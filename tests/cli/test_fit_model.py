@@ -1,0 +1,242 @@
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dreamenv.cli.fit_model import parse
+from dreamenv.data import Episode, Replay, to_minari
+from dreamenv.dream.contexts import Contexts
+from dreamenv.environment import EnvironmentSpec, Preprocessing
+from dreamenv.models.presets import atari100k, small
+from dreamenv.models.world_model import WorldModel
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# Kills the process, once everything is imported, after so many seconds.
+KILLED = """
+import os, signal, sys, threading
+import dreamenv.cli.fit_model
+from dreamenv.cli.main import main
+
+delay = float(sys.argv.pop(1))
+timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
+timer.daemon = True
+timer.start()
+main()
+"""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "world_model.safetensors")
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *named: str) -> None:
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    for name in named:
+        assert name in result.stderr
+
+
+@pytest.mark.parametrize("env", ["ALE/Breakout-v5", "CartPole-v1"])
+def test_an_environment_becomes_a_world_model(
+    command: Command, tiny: list[str], tmp_path: Path, env: str
+) -> None:
+    result = command("fit-model", "--env", env, *tiny)
+    assert result.returncode == 0, result.stderr
+    name = env.removeprefix("ALE/").split("-")[0]
+    world = tmp_path / "home" / name
+    model = WorldModel.load(world)
+    assert model.origin.environment is not None
+    assert model.origin.environment.id == env
+    contexts = Contexts.load(world / "contexts.npz")
+    assert contexts.obs.shape[1:] == (4, *model.config.obs_shape)
+    frame = model.next_obs(contexts.obs[:2], contexts.actions[:2])
+    assert frame.shape == (2, *model.config.obs_shape)
+    assert f"dreamenv fit-model --env {env}" in (world / "README.md").read_text()
+    run = tmp_path / "runs" / name
+    assert list(run.glob("events.out.tfevents.*"))
+    assert sorted(path.name for path in (run / "evaluation").iterdir()) == [
+        f"step-{step:06d}.{kind}" for step in (20, 40) for kind in ("json", "png")
+    ]
+    for shown in ("collect: 400/400", "fit: 40/40", "PSNR", "waiting for batches", "next: "):
+        assert shown in result.stdout
+
+
+def test_a_replay_and_a_minari_dataset_become_world_models(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("minari")
+    environment = EnvironmentSpec(
+        id="Test/Noise-v0",
+        obs_shape=(1, 16, 24),
+        action_meanings=("left", "right"),
+        preprocessing=Preprocessing(source="observation"),
+    )
+    random_numbers = np.random.default_rng(0)
+    replay = Replay.create(tmp_path / "replay", environment)
+    for _ in range(4):
+        replay.append(
+            Episode(
+                obs=random_numbers.integers(0, 256, (31, 1, 16, 24), dtype=np.uint8),
+                actions=random_numbers.integers(0, 2, 30),
+                rewards=random_numbers.integers(-1, 2, 30).astype(np.float32),
+                terminated=True,
+                truncated=False,
+            )
+        )
+    to_minari(replay, tmp_path / "noise-v0")
+    for dataset, name in (("replay", "A"), ("./noise-v0", "B")):
+        result = command("fit-model", "--dataset", dataset, "--name", name, *tiny)
+        assert result.returncode == 0, result.stderr
+        assert WorldModel.load(tmp_path / "home" / name).config.obs_shape == (1, 16, 24)
+    first, second = (weights(tmp_path / "home" / name) for name in "AB")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+    other = command("fit-model", "--env", "CartPole-v1", "--dataset", "replay", *tiny)
+    assert_one_line(other, "dataset of another environment", "Test/Noise-v0")
+    missing = command("fit-model", "--dataset", "nowhere", *tiny)
+    assert_one_line(missing, "nowhere")
+
+
+def test_killed_ten_times_it_ends_with_the_same_weights(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    arguments = ["fit-model", "--env", "ALE/Breakout-v5", *tiny]
+    whole = command(*arguments, "--out", "whole", "--name", "whole")
+    assert whole.returncode == 0, whole.stderr
+    moments = random.Random(0)
+    killed = [*arguments, "--out", "killed", "--name", "killed"]
+    kills = 0
+    mode: list[str] = []
+    for _ in range(40):
+        delay = str(moments.uniform(0.0, 2.5))
+        result = command(delay, *killed, *mode, python=KILLED)
+        mode = ["--resume"] if (tmp_path / "killed" / "config.json").exists() else []
+        kills += result.returncode == -signal.SIGKILL
+        if kills == 10:
+            break
+        if result.returncode == 0:  # It got to the end: kill it in another one from the start.
+            mode = ["--overwrite"]
+    assert kills == 10
+    finished = command(*killed, *mode)
+    assert finished.returncode == 0, finished.stderr
+    expected, found = (weights(tmp_path / "home" / name) for name in ("whole", "killed"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_there_is_and_says_how_to_go_on(
+    command: Command, tiny: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    ask = KILLED.replace("signal.SIGKILL", f"signal.{number.name}")
+    arguments = ["fit-model", "--env", "ALE/Breakout-v5", *tiny, "--steps", "100000"]
+    result = command("3", *arguments, python=ask)
+    assert result.returncode == 130
+    assert_one_line(result, "stopped", "--resume")
+    assert (tmp_path / "runs" / "Breakout" / "replay" / "index.json").exists()
+
+
+class TestBadInput:
+    def test_nothing_to_learn_from(self, command: Command) -> None:
+        assert_one_line(command("fit-model"), "--env or --dataset")
+
+    def test_an_unknown_environment_suggests_the_nearest_and_leaves_nothing(
+        self, command: Command, tmp_path: Path
+    ) -> None:
+        assert_one_line(command("fit-model", "--env", "ALE/Pnog-v5"), "ALE/Pong-v5")
+        assert not list((tmp_path / "runs").iterdir())
+
+    def test_continuous_actions(self, command: Command) -> None:
+        assert_one_line(command("fit-model", "--env", "Pendulum-v1"), "Pendulum-v1", "Discrete")
+
+    def test_a_device_that_is_not_there(self, command: Command) -> None:
+        result = command("fit-model", "--env", "ALE/Pong-v5", "--device", "cuda:99")
+        assert_one_line(result, "cuda:99")
+
+    def test_a_policy_that_is_not_there(self, command: Command) -> None:
+        result = command("fit-model", "--env", "ALE/Pong-v5", "--policy", "agent.zip")
+        assert_one_line(result, "agent.zip")
+
+    def test_a_world_model_that_is_there_already(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "home" / "Pong").mkdir(parents=True)
+        assert_one_line(command("fit-model", "--env", "ALE/Pong-v5"), "--overwrite", "--name")
+
+    def test_a_run_that_is_there_already(
+        self, command: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "runs" / "Pong").mkdir(parents=True)
+        (tmp_path / "runs" / "Pong" / "config.json").write_text("{}")
+        result = command("fit-model", "--env", "ALE/Pong-v5", *tiny)
+        assert_one_line(result, "--resume", "--overwrite", "--out")
+
+    def test_a_setting_that_cannot_work(self, command: Command) -> None:
+        result = command("fit-model", "--env", "ALE/Pong-v5", "--denoiser.fold", "3")
+        assert result.returncode == 2
+        assert "fold is 3; it must be 1, 2 or 4" in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_a_truncated_episode_is_named_and_skipped(
+        self, command: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        collected = command(
+            "collect", "--env", "ALE/Breakout-v5", "--size", "32", "--steps", "300", "--out", "data"
+        )
+        assert collected.returncode == 0, collected.stderr
+        episode = tmp_path / "data" / "episodes" / "000002.npz"
+        episode.write_bytes(episode.read_bytes()[:100])
+        result = command("fit-model", "--dataset", "data", "--name", "Rest", *tiny)
+        assert result.returncode == 0, result.stderr
+        assert f"skipped: {episode.relative_to(tmp_path)}" in result.stdout
+
+
+class TestParsing:
+    def test_the_preset_sets_the_defaults(self) -> None:
+        config = parse(["--env", "ALE/Pong-v5"]).config
+        assert config.denoiser == small(4).denoiser
+        published = parse(["--env", "ALE/Pong-v5", "--preset", "atari100k"]).config
+        assert published.denoiser == atari100k(4).denoiser
+        assert published.training.ema_decay == 0
+
+    def test_what_is_given_overrides_the_preset(self) -> None:
+        words = "--preset atari100k --env X --steps 7 --denoiser.fold 2 --size 48 80".split()
+        config = parse(words).config
+        assert config.training.steps == 7
+        assert config.denoiser.fold == 2
+        assert config.height_width == (48, 80)
+
+    def test_an_unknown_preset_lists_the_known(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as exit_:
+            parse(["--preset", "large"])
+        assert exit_.value.code == 2
+        printed = capsys.readouterr().err
+        assert "small" in printed
+        assert "atari100k" in printed
+
+
+def test_a_dry_run_leaves_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    result = command("fit-model", "--env", "ALE/Pong-v5", "--dry-run", *tiny)
+    assert result.returncode == 0, result.stderr
+    for shown in ("parameters, denoiser", "a training step", "in all, about", "3x32x32"):
+        assert shown in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_collecting_alone_goes_on_where_it_was_stopped(command: Command, tmp_path: Path) -> None:
+    words = "collect --env CartPole-v1 --size 16 --steps 60".split()
+    for folder in ("a", "a"):
+        result = command(*words, "--out", folder)
+        assert result.returncode == 0, result.stderr
+    assert Replay.open(tmp_path / "a").num_steps == 60
+    more = command(*words, "--out", "a", "--epsilon", "0.5")
+    assert more.returncode == 0, more.stderr
+    assert Replay.open(tmp_path / "a").num_steps == 120
+    other = command("collect", "--env", "Acrobot-v1", "--size", "16", "--out", "a")
+    assert_one_line(other, "another environment")

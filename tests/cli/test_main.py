@@ -1,0 +1,71 @@
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dreamenv.cli.main import main
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    assert "fit-model" in printed
+    assert "collect" in printed
+
+
+def test_no_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([])
+    assert exit_.value.code == 2
+    assert "usage" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fitmodel"])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == (
+        "dreamenv: there is no command 'fitmodel'; see dreamenv --help\n"
+    )
+
+
+def test_help_and_the_import_wait_for_neither_torch_nor_gymnasium() -> None:
+    code = (
+        "import sys, dreamenv\n"
+        "from dreamenv.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'gymnasium', 'ale_py', 'stable_baselines3'} & set(sys.modules))"
+    )
+    started = time.monotonic()
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.endswith("set()\n")
+    assert time.monotonic() - started < 1
+
+
+def test_help_of_a_command_lists_its_options(command: Command) -> None:
+    shown = command("fit-model", "--help")
+    assert shown.returncode == 0
+    for option in (
+        "--env",
+        "--preset",
+        "--collect-steps",
+        "--steps",
+        "--batch-size",
+        "--device",
+        "--seed",
+        "--name",
+        "--out",
+        "--resume",
+        "--dry-run",
+        "--compile",
+    ):
+        assert option in shown.stdout

@@ -1,0 +1,128 @@
+import io
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dreamenv.data import Replay
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError, FormatError, GameError
+from dreamenv.training.collect import CollectConfig
+from dreamenv.training.collect_run import collect_into
+from dreamenv.training.stopping import Stopped
+
+AssertSameReplays = Callable[[Replay, Replay], None]
+
+TOY = CollectConfig(steps=100, num_envs=2)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def output(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_it_collects_and_says_what_and_what_next(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    folder = tmp_path / "replay"
+    replay = collect_into(folder, catch.id, (16,), TOY, console)
+    signs = replay.reward_signs
+    assert replay.num_steps == 100
+    assert replay.environment == catch
+    bar, summary, following = output(console).splitlines()
+    assert bar.startswith("collect: 100/100, ")
+    assert summary.startswith(f"collected 100 steps in {replay.num_episodes} episodes, ")
+    assert summary.endswith(f"rewards below 0: {signs.negative}, above: {signs.positive}")
+    assert following == f"next: dreamenv fit-model --dataset {folder}"
+
+
+def test_run_again_it_collects_nothing_more(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    for _ in range(2):
+        replay = collect_into(tmp_path, catch.id, (16,), TOY, console)
+    assert replay.num_steps == 100
+    assert output(console).count("collected") == 1
+
+
+def test_run_again_with_other_settings_it_adds(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    collect_into(tmp_path, catch.id, (16,), TOY, console)
+    other = CollectConfig(steps=50, num_envs=2)
+    assert collect_into(tmp_path, catch.id, (16,), other, console).num_steps == 150
+
+
+def test_a_frame_need_not_be_square(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    replay = collect_into(tmp_path, catch.id, (8, 12), CollectConfig(steps=5), console)
+    assert replay.environment.obs_shape == (3, 8, 12)
+
+
+def test_stopped_by_a_signal_it_keeps_what_it_has_and_goes_on(
+    tmp_path: Path,
+    catch: EnvironmentSpec,
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_same_replays: AssertSameReplays,
+) -> None:
+    extend = Replay.extend
+
+    def interrupted(replay: Replay, episodes: object) -> None:
+        extend(replay, episodes)  # type: ignore[arg-type]
+        if replay.num_episodes == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = tmp_path / "stopped"
+    with monkeypatch.context() as keyboard:
+        keyboard.setattr(Replay, "extend", interrupted)
+        with pytest.raises(Stopped, match=r"\d+ steps are kept in .*stopped: go on with the same"):
+            collect_into(stopped, catch.id, (16,), TOY, console)
+    kept = Replay.open(stopped)
+    assert kept.num_episodes >= 4
+    assert kept.num_steps < TOY.steps
+    whole = collect_into(tmp_path / "whole", catch.id, (16,), TOY, console)
+    assert_same_replays(whole, collect_into(stopped, catch.id, (16,), TOY, console))
+
+
+def test_damaged_episodes_are_named_and_are_not_fatal(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    lost = collect_into(tmp_path, catch.id, (16,), TOY, console).lengths[2]
+    (tmp_path / "episodes" / "000002.npz").write_bytes(b"PK")
+    other = CollectConfig(steps=30, num_envs=2)
+    replay = collect_into(tmp_path, catch.id, (16,), other, console)
+    assert replay.num_steps == 130 - lost
+    assert "skipped: " in output(console)
+    assert "000002.npz" in output(console)
+
+
+def test_a_replay_of_another_game_is_refused(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console
+) -> None:
+    collect_into(tmp_path, catch.id, (16,), TOY, console)
+    with pytest.raises(FormatError, match="another environment"):
+        collect_into(tmp_path, catch.id, (20,), TOY, console)
+
+
+def test_an_unknown_game_leaves_no_folder(tmp_path: Path, console: Console) -> None:
+    with pytest.raises(GameError, match="not a known environment"):
+        collect_into(tmp_path / "replay", "ALE/Pongg-v5", (16,), TOY, console)
+    assert not (tmp_path / "replay").exists()
+
+
+@pytest.mark.parametrize("size", [(), (1, 2, 3)])
+def test_a_size_of_more_than_two_numbers_is_refused(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console, size: tuple[int, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="give one number, or height and width"):
+        collect_into(tmp_path, catch.id, size, TOY, console)

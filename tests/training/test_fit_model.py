@@ -1,0 +1,198 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dreamenv.data import Episode, Replay
+from dreamenv.environment import EnvironmentSpec, Preprocessing
+from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.world_model import WorldModel
+from dreamenv.training.fit_config import FitModelConfig, check_source, short_name
+from dreamenv.training.fit_model import fit_model
+from dreamenv.training.world_model import TrainingConfig
+
+MakeNoise = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def make_noise(tmp_path: Path) -> MakeNoise:
+    """Replays of random frames."""
+
+    def make(episodes: int = 3, channels: int = 1, *, still: bool = False) -> Path:
+        environment = EnvironmentSpec(
+            id="Test/Noise-v0",
+            obs_shape=(channels, 16, 16),
+            action_meanings=("left", "right"),
+            preprocessing=Preprocessing(source="observation"),
+        )
+        random_numbers = np.random.default_rng(0)
+        replay = Replay.create(tmp_path / "replay", environment)
+        for _ in range(episodes):
+            obs = random_numbers.integers(0, 256, (13, channels, 16, 16), dtype=np.uint8)
+            replay.append(
+                Episode(
+                    obs=np.zeros_like(obs) if still else obs,
+                    actions=random_numbers.integers(0, 2, 12),
+                    rewards=np.ones(12, np.float32),
+                    terminated=True,
+                    truncated=False,
+                )
+            )
+        return replay.folder
+
+    return make
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> FitModelConfig:
+    tiny: dict[str, Any] = {"channels": (8,), "depths": (1,), "attention": (False,)}
+    return FitModelConfig(
+        dataset=str(tmp_path / "replay"),
+        name="Noise",
+        out=str(tmp_path / "run"),
+        device="cpu",
+        validate_every=2,
+        checkpoint_every=1,
+        training=TrainingConfig(
+            steps=3, batch_size=2, reward_end_batch_size=2, reward_end_length=4
+        ),
+        denoiser=DenoiserConfig(cond_channels=8, **tiny),
+        reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **tiny),
+    )
+
+
+def fit(config: FitModelConfig, **options: Any) -> str:
+    printed = io.StringIO()
+    fit_model(config, Console(file=printed, width=200), **options)
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_frames_of_any_number_of_channels_are_learned_and_shown(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path, channels: int
+) -> None:
+    make_noise(channels=channels)
+    fit(config)
+    assert WorldModel.load(tmp_path / "home" / "Noise").config.obs_shape == (channels, 16, 16)
+    picture = imageio.imread(tmp_path / "run" / "evaluation" / "step-000003.png")
+    assert picture.shape[:2] == (2 * 16, 10 * 16)
+
+
+def test_the_world_model_is_in_the_run_and_at_home(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    fit(config, command="dreamenv fit-model --dataset replay")
+    for folder in (tmp_path / "run" / "world_model", tmp_path / "home" / "Noise"):
+        model = WorldModel.load(folder)
+        assert model.origin.fit["command"] == "dreamenv fit-model --dataset replay"
+        assert (folder / "contexts.npz").is_file()
+        assert "PSNR" in (folder / "README.md").read_text()
+
+
+def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
+    make_noise: MakeNoise, config: FitModelConfig
+) -> None:
+    make_noise()
+    fit(config)
+    other = replace(config, training=replace(config.training, batch_size=5))
+    with pytest.raises(ConfigError, match=r"begun with training\.batch_size 2, not 5"):
+        fit(other, resume=True)
+    assert "fit: 3/3" in fit(config, resume=True)
+
+
+def test_there_must_be_a_run_to_go_on_with(config: FitModelConfig) -> None:
+    with pytest.raises(FormatError, match="no run to go on with"):
+        fit(config, resume=True)
+
+
+def test_neither_a_run_nor_a_world_model_is_replaced_unasked(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    fit(config)
+    before = (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes()
+    with pytest.raises(FormatError, match="--overwrite"):
+        fit(replace(config, seed=1))
+    with pytest.raises(FormatError, match="holds a run already"):
+        fit(replace(config, seed=1, name="Other"))
+    assert (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes() == before
+    fit(replace(config, seed=1), overwrite=True)
+    assert (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes() != before
+
+
+def test_a_single_episode_is_trained_on_and_nothing_is_validated(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise(episodes=1)
+    assert "nothing will be validated" in fit(config)
+    assert "Not measured" in (tmp_path / "home" / "Noise" / "README.md").read_text()
+
+
+def test_a_damaged_checkpoint_is_named(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    fit(config)
+    checkpoint = tmp_path / "run" / "checkpoint" / "trainer.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(FormatError, match=r"trainer\.pt is damaged"):
+        fit(config, resume=True)
+
+
+def test_episodes_in_which_nothing_moves_are_refused(
+    make_noise: MakeNoise, config: FitModelConfig
+) -> None:
+    make_noise(still=True)
+    change = replace(config.denoiser, target="change")
+    with pytest.raises(InputError, match="no pixel ever changes"):
+        fit(replace(config, denoiser=change))
+
+
+def test_a_failure_before_anything_is_kept_leaves_no_run(
+    config: FitModelConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError):
+        fit(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_there_must_be_something_to_learn_from() -> None:
+    with pytest.raises(ConfigError, match="--env or --dataset"):
+        check_source(FitModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"size": (1, 2, 3)}, "size"),
+        ({"validate_every": 0}, "validate_every"),
+        ({"name": "../elsewhere"}, "name"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"epsilon": 1.5}, "epsilon"),
+        ({"num_envs": 0}, "num_envs"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        FitModelConfig(**change)
+
+
+def test_a_world_model_is_named_after_its_game() -> None:
+    assert short_name("ALE/Pong-v5") == "Pong"
+    assert short_name("CartPole-v1") == "CartPole"
+    assert short_name("package:Catch-v0") == "Catch"
+    assert FitModelConfig(env="ALE/Breakout-v5").run_folder.path == Path("runs/Breakout")

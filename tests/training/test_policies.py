@@ -1,0 +1,224 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import pytest
+import sb3_contrib
+import stable_baselines3
+from gymnasium.spaces import Box, Discrete
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import InputError
+from dreamenv.training.policies import Policy, load_policy
+
+SaveAgent = Callable[..., tuple[BaseAlgorithm, str]]
+
+SIDE = 36  # the least that the convolutions of stable-baselines3 take
+NUM_ACTIONS = 3
+GAME = EnvironmentSpec(id="Noise-v0", obs_shape=(3, SIDE, SIDE), action_meanings=("L", "-", "R"))
+CHANNELS_LAST, CHANNELS_FIRST = (SIDE, SIDE, 3), (3, SIDE, SIDE)
+
+TINY: dict[str, Any] = {"net_arch": [4]}
+TINY_LSTM: dict[str, Any] = TINY | {"lstm_hidden_size": 8}
+AGENTS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "PPO": (stable_baselines3.PPO, {"policy_kwargs": TINY}),
+    "A2C": (stable_baselines3.A2C, {"policy_kwargs": TINY}),
+    "DQN": (stable_baselines3.DQN, {"policy_kwargs": TINY, "buffer_size": 1}),
+    "RecurrentPPO": (sb3_contrib.RecurrentPPO, {"policy_kwargs": TINY_LSTM}),
+    "QRDQN": (sb3_contrib.QRDQN, {"policy_kwargs": TINY, "buffer_size": 1}),
+    "TRPO": (sb3_contrib.TRPO, {"policy_kwargs": TINY}),
+    "MaskablePPO": (sb3_contrib.MaskablePPO, {"policy_kwargs": TINY}),
+}
+
+
+class Noise(gymnasium.Env[npt.NDArray[np.uint8], np.int64]):
+    """Random images of a shape; nothing else happens."""
+
+    def __init__(self, shape: tuple[int, int, int], num_actions: int) -> None:
+        self.observation_space = Box(0, 255, shape, np.uint8)
+        self.action_space = Discrete(num_actions)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed, options=options)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: np.int64) -> Any:  # noqa: ARG002
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+@pytest.fixture
+def save_agent(tmp_path: Path) -> SaveAgent:
+    def save(
+        algorithm: str,
+        policy: str = "MlpPolicy",
+        shape: tuple[int, int, int] = CHANNELS_FIRST,
+        num_actions: int = NUM_ACTIONS,
+    ) -> tuple[BaseAlgorithm, str]:
+        agent_class, settings = AGENTS[algorithm]
+        agent = agent_class(policy, Noise(shape, num_actions), seed=3, device="cpu", **settings)
+        agent.save(tmp_path / "agent.zip")
+        return agent, str(tmp_path / "agent.zip")
+
+    return save
+
+
+def some_frames(rows: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (rows, *CHANNELS_FIRST), dtype=np.uint8)
+
+
+def flags(*values: int) -> npt.NDArray[np.bool_]:
+    return np.array(values, np.bool_)
+
+
+def loaded(name: str) -> Policy:
+    policy = load_policy(name, GAME)
+    assert policy is not None
+    return policy
+
+
+def left(obs: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    return np.zeros(len(obs), np.int32)
+
+
+def brightness(obs: npt.NDArray[np.uint8]) -> list[int]:
+    return [int(frame.mean() > 100) for frame in obs]
+
+
+def too_few(obs: npt.NDArray[np.uint8]) -> list[int]:
+    return [0] * (len(obs) - 1)
+
+
+def probabilities(obs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.full(len(obs), 0.5)
+
+
+NO_FUNCTION = 3
+
+
+class TestNames:
+    def test_random_play_needs_no_policy(self) -> None:
+        assert load_policy("random", GAME) is None
+
+    @pytest.mark.parametrize("name", ["", "Random", "agent", "agent.pt"])
+    def test_a_name_that_is_none_of_the_three_is_refused(self, name: str) -> None:
+        with pytest.raises(InputError, match=r"must be 'random', the \.zip .* or module:function"):
+            load_policy(name, GAME)
+
+
+class TestFunctions:
+    @pytest.mark.parametrize(("function", "expected"), [(left, [0, 0]), (brightness, [0, 1])])
+    def test_a_function_plays(self, function: Callable[..., Any], expected: list[int]) -> None:
+        frames = np.stack([np.full(CHANNELS_FIRST, level, np.uint8) for level in (0, 255)])
+        actions = loaded(f"{__name__}:{function.__name__}").act(frames, flags(1, 0))
+        assert actions.dtype == np.int64
+        assert actions.tolist() == expected
+
+    @pytest.mark.parametrize(
+        ("function", "message"),
+        [(too_few, r"int64 \[1\]; it must return 2 integers"), (probabilities, r"float64 \[2\]")],
+    )
+    def test_what_is_no_integer_a_game_is_refused(
+        self, function: Callable[..., Any], message: str
+    ) -> None:
+        policy = loaded(f"{__name__}:{function.__name__}")
+        with pytest.raises(InputError, match=message):
+            policy.act(some_frames(2), flags(1, 1))
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("no_such_module:act", "cannot be imported .*no_such_module"),
+            ("math:no_such_function", "cannot be imported .*no_such_function"),
+            (f"{__name__}:NO_FUNCTION", "is a int; it must be a function"),
+            (":act", "cannot be imported"),
+            ("math:", "cannot be imported"),
+        ],
+    )
+    def test_a_function_that_is_not_there_is_named(self, name: str, message: str) -> None:
+        with pytest.raises(InputError, match=message) as error:
+            load_policy(name, GAME)
+        assert "\n" not in str(error.value)
+
+
+class TestAgents:
+    @pytest.mark.parametrize(
+        ("algorithm", "policy", "shape"),
+        [
+            ("PPO", "MlpPolicy", CHANNELS_FIRST),
+            ("PPO", "CnnPolicy", CHANNELS_LAST),
+            ("A2C", "MlpPolicy", CHANNELS_LAST),
+            ("DQN", "CnnPolicy", CHANNELS_FIRST),
+            ("DQN", "MlpPolicy", CHANNELS_LAST),
+            ("QRDQN", "MlpPolicy", CHANNELS_FIRST),
+            ("TRPO", "MlpPolicy", CHANNELS_FIRST),
+        ],
+    )
+    def test_a_saved_agent_plays_what_it_would_play(
+        self, save_agent: SaveAgent, algorithm: str, policy: str, shape: tuple[int, int, int]
+    ) -> None:
+        agent, name = save_agent(algorithm, policy, shape)
+        frames = some_frames(16)
+        actions = loaded(name).act(frames, flags(*[1] * 16))
+        assert actions.dtype == np.int64
+        own = frames if shape == CHANNELS_FIRST else frames.transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(actions, agent.predict(own, deterministic=True)[0])
+        assert set(actions.tolist()) <= set(range(NUM_ACTIONS))
+
+    def test_a_recurrent_agent_remembers_until_an_episode_starts(
+        self, save_agent: SaveAgent
+    ) -> None:
+        agent, name = save_agent("RecurrentPPO", "MlpLstmPolicy")
+        policy, state = loaded(name), None
+        for step in range(8):
+            # The second game starts anew at its fourth step, the first goes on.
+            frames, starts = some_frames(2, seed=step), flags(step == 0, step in (0, 4))
+            expected, state = agent.predict(
+                frames,
+                state=state,
+                episode_start=starts,
+                deterministic=True,
+            )
+            np.testing.assert_array_equal(policy.act(frames, starts), expected)
+
+    @pytest.mark.parametrize("change", [{"num_actions": 4}, {"shape": (1, SIDE, SIDE)}])
+    def test_an_agent_of_another_game_is_refused_in_one_line(
+        self, save_agent: SaveAgent, change: dict[str, Any]
+    ) -> None:
+        _, name = save_agent("DQN", **change)
+        message = r"agent\.zip plays Box.*Noise-v0 has frames \[3, 36, 36\] and 3 actions"
+        with pytest.raises(InputError, match=message) as error:
+            load_policy(name, GAME)
+        assert "\n" not in str(error.value)
+
+    def test_an_agent_of_another_kind_is_refused(self, save_agent: SaveAgent) -> None:
+        _, name = save_agent("MaskablePPO")
+        with pytest.raises(InputError, match=r"agent\.zip was trained by none of PPO, A2C"):
+            load_policy(name, GAME)
+
+    def test_an_agent_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"nowhere\.zip' is not there; name the \.zip"):
+            load_policy(str(tmp_path / "nowhere.zip"), GAME)
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not an archive"])
+    def test_a_file_that_is_no_agent_is_refused(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "agent.zip").write_bytes(content)
+        with pytest.raises(InputError, match=r"agent\.zip is no saved agent"):
+            load_policy(str(tmp_path / "agent.zip"), GAME)
+
+    def test_an_archive_of_something_else_is_refused(self, tmp_path: Path) -> None:
+        with (tmp_path / "agent.zip").open("wb") as file:
+            np.savez(file, frames=np.zeros(3))
+        with pytest.raises(InputError, match=r"agent\.zip is no saved agent"):
+            load_policy(str(tmp_path / "agent.zip"), GAME)
+
+    def test_a_truncated_agent_is_refused(self, save_agent: SaveAgent) -> None:
+        _, name = save_agent("DQN")
+        whole = Path(name).read_bytes()
+        Path(name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match=r"agent\.zip is no saved agent") as error:
+            load_policy(name, GAME)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,242 @@
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamenv.data import Episode, Replay, change_std
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError, InputError
+from dreamenv.models.world_model import WorldModel
+from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
+from dreamenv.training.optimisation import OptimiserConfig
+from dreamenv.training.world_model import (
+    Batches,
+    Losses,
+    TrainingConfig,
+    WorldModelTrainer,
+    measure_change,
+)
+
+TinyModel = Callable[..., WorldModel]
+
+CPU = torch.device("cpu")
+FAST = OptimiserConfig(learning_rate=3e-3, warmup_steps=2)
+CONFIG = TrainingConfig(
+    steps=40,
+    batch_size=8,
+    reward_end_batch_size=8,
+    predictions=2,
+    reward_end_length=6,
+    quarters=(0.25, 0.25, 0.25, 0.25),
+    denoiser_optimiser=FAST,
+    reward_end_optimiser=replace(FAST, max_grad_norm=100.0),
+)
+AVERAGED = replace(CONFIG, ema_decay=0.9)
+
+
+def fit(
+    trainer: WorldModelTrainer, batches: Batches, steps: int
+) -> list[tuple[float, float, float]]:
+    losses = [trainer.step(*batches.draw()) for _ in range(steps)]
+    return [(each.denoiser.item(), each.reward.item(), each.end.item()) for each in losses]
+
+
+def weights(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> float:
+    """Returns how far the weights of a network moved."""
+    squares = [(after[name] - before[name]).square().sum() for name in before if part in name]
+    return torch.stack(squares).sum().sqrt().item()
+
+
+@pytest.mark.parametrize("target", ["frame", "change"])
+def test_every_loss_falls(played: Replay, tiny_model: TinyModel, target: str) -> None:
+    model = tiny_model(target)
+    measure_change(model, played, CPU)
+    trainer = WorldModelTrainer(model, CONFIG, CPU)
+    losses = np.array(fit(trainer, Batches(played, model, CONFIG, CPU, seed=0), 40))
+    first, last = losses[:5].mean(axis=0), losses[-5:].mean(axis=0)
+    assert (last < 0.9 * first).all(), (first, last)
+    assert trainer.step_count == 40
+
+
+@pytest.mark.parametrize("config", [CONFIG, AVERAGED, replace(CONFIG, bf16=False)])
+def test_gone_on_with_from_a_checkpoint_the_weights_are_the_same_to_the_bit(
+    played: Replay, tiny_model: TinyModel, tmp_path: Path, config: TrainingConfig
+) -> None:
+    model = tiny_model("change")
+    measure_change(model, played, CPU)
+    trainer = WorldModelTrainer(model, config, CPU, seed=4)
+    batches = Batches(played, model, config, CPU, seed=4)
+    fit(trainer, batches, 5)
+    path = tmp_path / "trainer.pt"
+    save_checkpoint(path, {"trainer": trainer.state_dict(), "batches": batches.state_dict()})
+    expected = fit(trainer, batches, 5)
+
+    other = tiny_model("change", seed=1)
+    again = WorldModelTrainer(other, config, CPU, seed=9)
+    batches_again = Batches(played, other, config, CPU, seed=9)
+    state = load_checkpoint(path, CPU)
+    assert state is not None
+    again.load_state_dict(state["trainer"])
+    batches_again.load_state_dict(state["batches"])
+    assert again.step_count == 5
+    assert fit(again, batches_again, 5) == expected
+    assert again.step_count == 10
+    assert_same(weights(again.fitted), weights(trainer.fitted))
+    assert_same(weights(other), weights(model))
+
+
+def test_a_seed_gives_one_course_and_another_seed_another(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    def course(seed: int) -> list[tuple[float, float, float]]:
+        model = tiny_model()
+        trainer = WorldModelTrainer(model, CONFIG, CPU, seed)
+        return fit(trainer, Batches(played, model, CONFIG, CPU, seed), 3)
+
+    assert course(1) == course(1)
+    assert course(1) != course(2)
+
+
+def test_without_an_average_the_fitted_model_is_the_model(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    assert WorldModelTrainer(model, CONFIG, CPU).fitted is model
+
+
+def test_with_an_average_the_fitted_model_is_the_average(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model("change")
+    measure_change(model, played, CPU)
+    trainer = WorldModelTrainer(model, AVERAGED, CPU)
+    batches = Batches(played, model, AVERAGED, CPU, seed=0)
+    mean = weights(model)
+    for step in range(1, 5):
+        fit(trainer, batches, 1)
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, tensor in weights(model).items():
+            mean[name].lerp_(tensor, 1 - decay)
+    fitted = weights(trainer.fitted)
+    for name, tensor in mean.items():
+        torch.testing.assert_close(fitted[name], tensor)
+    assert moved(weights(model), fitted, "") > 1e-3
+    # The unit of the change is no weight, and is the measured one.
+    assert trainer.fitted.denoiser.change_std.item() == pytest.approx(change_std(played, CPU))
+
+
+@pytest.mark.parametrize("clipped", ["denoiser", "reward_end"])
+def test_the_gradients_of_each_network_are_clipped_by_their_own_norm(
+    played: Replay, tiny_model: TinyModel, clipped: str
+) -> None:
+    # Beside an ε of 1, AdamW moves by the learning rate times the gradient: clipped to 1e-6, it
+    # moves nothing to speak of.
+    open_wide = OptimiserConfig(
+        learning_rate=1.0, epsilon=1.0, weight_decay=0.0, warmup_steps=0, max_grad_norm=1e6
+    )
+    config = replace(CONFIG, denoiser_optimiser=open_wide, reward_end_optimiser=open_wide)
+    closed = replace(open_wide, max_grad_norm=1e-6)
+    config = (
+        replace(config, denoiser_optimiser=closed)
+        if clipped == "denoiser"
+        else replace(config, reward_end_optimiser=closed)
+    )
+    model = tiny_model()
+    before = weights(model)
+    fit(WorldModelTrainer(model, config, CPU), Batches(played, model, config, CPU, seed=0), 1)
+    after = weights(model)
+    parts = {"denoiser": "denoiser.", "reward_end": "reward_end."}
+    assert moved(before, after, parts.pop(clipped)) < 1.1e-6
+    assert moved(before, after, parts.popitem()[1]) > 1e-3
+
+
+def test_a_step_teaches_both_networks_once_each(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    model.eval()
+    trainer = WorldModelTrainer(model, CONFIG, CPU)
+    before = weights(model)
+    losses = trainer.step(*Batches(played, model, CONFIG, CPU, seed=0).draw())
+    assert isinstance(losses, Losses)
+    for loss in losses:
+        assert loss.shape == ()
+        assert loss.dtype == torch.float32
+        assert not loss.requires_grad
+    assert moved(before, weights(model), "denoiser.") > 0
+    assert moved(before, weights(model), "reward_end.") > 0
+
+
+def test_batches_have_the_lengths_the_networks_learn_from(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    config = replace(CONFIG, batch_size=3, reward_end_batch_size=5)
+    for_denoiser, for_heads = Batches(played, tiny_model(), config, CPU, seed=0).draw()
+    # A context of 2 and 2 predictions.
+    assert for_denoiser.obs.shape[:2] == (3, 4)
+    assert for_heads.obs.shape[:2] == (5, 6)
+    # The denoiser's windows stop at an episode's last step; those of the heads may run over it.
+    assert for_denoiser.mask[:, -1].all()
+
+
+def test_batches_go_on_where_their_state_was_taken(played: Replay, tiny_model: TinyModel) -> None:
+    one, other = (Batches(played, tiny_model(), CONFIG, CPU, seed=seed) for seed in (0, 1))
+    one.draw()
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for mine, yours in zip(one.draw(), other.draw(), strict=True):
+        for name, tensor in vars(mine).items():
+            assert torch.equal(tensor, vars(yours)[name])
+
+
+def test_the_unit_of_the_change_is_measured(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model("change")
+    measure_change(model, played, CPU)
+    assert model.denoiser.change_std.item() == pytest.approx(change_std(played, CPU))
+    assert model.denoiser.change_std.item() > 0
+
+
+def test_a_denoiser_of_frames_has_no_unit_to_measure(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model("frame")
+    before = weights(model)
+    measure_change(model, played, CPU)
+    assert_same(weights(model), before)
+
+
+def test_a_game_in_which_nothing_moves_is_refused(
+    tmp_path: Path, catch: EnvironmentSpec, tiny_model: TinyModel
+) -> None:
+    replay = Replay.create(tmp_path / "still", catch)
+    still = np.full((5, *catch.obs_shape), 7, np.uint8)
+    actions, rewards = np.zeros(4, np.int64), np.zeros(4, np.float32)
+    replay.append(Episode(still, actions, rewards, terminated=True, truncated=False))
+    with pytest.raises(InputError, match=r"still: no pixel ever changes .* nothing to dream of"):
+        measure_change(tiny_model("change"), replay, CPU)
+    measure_change(tiny_model("frame"), replay, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("reward_end_batch_size", 0),
+        ("predictions", 0),
+        ("reward_end_length", 1),
+        ("ema_decay", 1.0),
+        ("ema_decay", -0.1),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        TrainingConfig(**{name: value})  # type: ignore[arg-type]
