@@ -17,10 +17,10 @@ from dreamenv.training.policies import Policy, load_policy
 
 SaveAgent = Callable[..., tuple[BaseAlgorithm, str]]
 
-SIDE = 36  # the least that the convolutions of stable-baselines3 take
+HEIGHT, WIDTH = 36, 40  # stable-baselines3 convolves no less than 36
 NUM_ACTIONS = 3
-GAME = EnvironmentSpec(id="Noise-v0", obs_shape=(3, SIDE, SIDE), action_meanings=("L", "-", "R"))
-CHANNELS_LAST, CHANNELS_FIRST = (SIDE, SIDE, 3), (3, SIDE, SIDE)
+GAME = EnvironmentSpec(id="Noise-v0", obs_shape=(3, HEIGHT, WIDTH), action_meanings=("L", "-", "R"))
+CHANNELS_LAST, CHANNELS_FIRST = (HEIGHT, WIDTH, 3), (3, HEIGHT, WIDTH)
 
 TINY: dict[str, Any] = {"net_arch": [4]}
 TINY_LSTM: dict[str, Any] = TINY | {"lstm_hidden_size": 8}
@@ -184,12 +184,12 @@ class TestAgents:
             )
             np.testing.assert_array_equal(policy.act(frames, starts), expected)
 
-    @pytest.mark.parametrize("change", [{"num_actions": 4}, {"shape": (1, SIDE, SIDE)}])
+    @pytest.mark.parametrize("change", [{"num_actions": 4}, {"shape": (1, HEIGHT, WIDTH)}])
     def test_an_agent_of_another_game_is_refused_in_one_line(
         self, save_agent: SaveAgent, change: dict[str, Any]
     ) -> None:
         _, name = save_agent("DQN", **change)
-        message = r"agent\.zip plays Box.*Noise-v0 has frames \[3, 36, 36\] and 3 actions"
+        message = r"agent\.zip plays Box.*Noise-v0 has frames \[3, 36, 40\] and 3 actions"
         with pytest.raises(InputError, match=message) as error:
             load_policy(name, GAME)
         assert "\n" not in str(error.value)
