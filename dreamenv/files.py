@@ -9,6 +9,7 @@ from pathlib import Path
 
 _COMMITTED = ".committed"
 _STAGING_PREFIX = ".staging-"
+_PARTIAL = ".partial"
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Args:
         path: The file to create or replace. Its folder must exist.
     """
-    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    beside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}{_PARTIAL}")
     try:
         yield beside
         _flush(beside)
@@ -50,7 +51,7 @@ def atomic_folder_update(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     _finish_moves(folder)
-    _remove_abandoned(folder)
+    remove_abandoned(folder)
 
 
 def committed_path(folder: Path, name: str) -> Path:
@@ -62,6 +63,17 @@ def committed_path(folder: Path, name: str) -> Path:
     return pending if pending.exists() else folder / name
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Removes what writers that were killed in the middle have left in `folder`.
+
+    Nobody may be writing there.
+    """
+    for staging in folder.glob(f"{_STAGING_PREFIX}*"):
+        shutil.rmtree(staging, ignore_errors=True)
+    for file in folder.glob(f".*{_PARTIAL}"):
+        file.unlink(missing_ok=True)
+
+
 def _finish_moves(folder: Path) -> None:
     committed = folder / _COMMITTED
     if not committed.is_dir():
@@ -69,12 +81,6 @@ def _finish_moves(folder: Path) -> None:
     for file in committed.iterdir():
         file.replace(folder / file.name)
     committed.rmdir()
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes what writers that were killed before their commit have left."""
-    for staging in folder.glob(f"{_STAGING_PREFIX}*"):
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _flush(file: Path) -> None:

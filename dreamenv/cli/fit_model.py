@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     """Runs `dreamenv fit-model`."""
     options, console = parse(arguments), Console()
     if options.dry_run:
-        dry_run(options.config, console)
+        dry_run(options.config, console, resume=options.resume, overwrite=options.overwrite)
         return
     kept = [word for word in arguments if word not in ("--resume", "--overwrite")]
     fit_model(

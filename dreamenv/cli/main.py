@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dreamenv.errors import DreamenvError
 
@@ -29,11 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"dreamenv: there is no command {words[0]!r}; see dreamenv --help\n")
         sys.exit(2)
     module_name, _ = _COMMANDS[words[0]]
+    # Players and environments of the user's own are modules beside them.
+    sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(module_name).run(words[1:])
     except DreamenvError as error:
         sys.stderr.write(f"dreamenv: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("dreamenv: interrupted\n")
+        sys.exit(130)
 
 
 def _help() -> str:

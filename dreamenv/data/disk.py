@@ -1,4 +1,4 @@
-"""A full disk, told in one line."""
+"""What the disk refuses, told in one line."""
 
 import errno
 from collections.abc import Iterator
@@ -11,20 +11,24 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """Turns the system's error for a disk or a quota that is full into one of ours.
+def naming_disk_errors(folder: Path) -> Iterator[None]:
+    """Turns the system's errors of reading and writing files into one of ours.
 
     Args:
-        folder: What was being written to, for the message.
+        folder: What is being written to, for the message.
 
     Raises:
-        DreamenvError: The disk is full. Other errors of the disk stay as they are.
+        DreamenvError: The disk is full, or does not let a file be read or written.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
+        if error.errno in _NO_SPACE:
+            raise DreamenvError(
+                f"{folder}: the disk is full; free some space and go on: what was there before is "
+                f"kept"
+            ) from error
+        place = error.filename or folder
         raise DreamenvError(
-            f"{folder}: the disk is full; free some space and go on: what was there before is kept"
+            f"{place}: {error.strerror or error}; name another folder, or make this one writable"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.data.episode import Episode
 from dreamenv.data.replay import Replay
 from dreamenv.environment import EnvironmentSpec, Preprocessing
@@ -106,7 +106,7 @@ def to_minari(replay: Replay, dataset: str | Path) -> None:
     dataset_id = target.name if _is_path(dataset) else str(dataset)
     _register(dataset_id, in_namespace=not _is_path(dataset))
     observation_space, action_space = _spaces(replay.environment)
-    with naming_a_full_disk(target), atomic_folder_update(target / "data") as staging:
+    with naming_disk_errors(target), atomic_folder_update(target / "data") as staging:
         storage = _module("minari.dataset.minari_storage").MinariStorage.new(
             staging,
             observation_space=observation_space,

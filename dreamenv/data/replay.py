@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.data.episode import Episode
 from dreamenv.data.index import EpisodeInfo, ReplayIndex, RewardSigns
 from dreamenv.data.tensors import ReplayTensors
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import FormatError, InputError
+from dreamenv.files import remove_abandoned
 
 _INDEX = "index.json"
 _EPISODES = "episodes"
@@ -80,7 +81,7 @@ class Replay:
         if (folder / _INDEX).exists() or _episode_files(folder):
             raise FormatError(f"{folder}: holds a replay already; open it, or name another folder")
         index = ReplayIndex(environment=environment, held_out_every=held_out_every)
-        with naming_a_full_disk(folder):
+        with naming_disk_errors(folder):
             (folder / _EPISODES).mkdir(parents=True, exist_ok=True)
             index.write(folder / _INDEX)
         return cls(folder, index, max_memory=max_memory)
@@ -142,7 +143,8 @@ class Replay:
         """
         if not (folder / _INDEX).exists():
             return cls.create(folder, environment, held_out_every, max_memory)
-        _remove_abandoned(folder)
+        for written in (folder, folder / _EPISODES):
+            remove_abandoned(written)
         replay = cls.open(folder, max_memory)
         difference = replay.environment.first_difference(environment)
         if difference is not None:
@@ -229,7 +231,7 @@ class Replay:
             for episode in episodes:
                 self._add(episode)
         finally:
-            with naming_a_full_disk(self._folder):
+            with naming_disk_errors(self._folder):
                 self._index.write(self._folder / _INDEX)
 
     def load(self, number: int) -> Episode:
@@ -265,7 +267,7 @@ class Replay:
 
     def _load_tensors(self, device: torch.device) -> ReplayTensors:
         shape = self.environment.obs_shape
-        with naming_a_full_disk(self._folder):
+        with naming_disk_errors(self._folder):
             tensors = ReplayTensors(shape, device, self._folder, self._max_memory)
             tensors.reserve(self.num_steps + self.num_episodes)
             for info, episode in zip(self.infos, self.episodes(), strict=True):
@@ -275,11 +277,11 @@ class Replay:
     def _add(self, episode: Episode) -> None:
         _check_belongs(episode, self.environment)
         info = _info(episode, self._next_number, self._index.held_out_every)
-        with naming_a_full_disk(self._folder):
+        with naming_disk_errors(self._folder):
             episode.save(_episode_path(self._folder, info.number))
         self._next_number += 1
         self._index = replace(self._index, episodes=(*self.infos, info))
-        with naming_a_full_disk(self._folder):
+        with naming_disk_errors(self._folder):
             for tensors in self._tensors.values():
                 tensors.append(episode, info.held_out)
 
@@ -296,13 +298,6 @@ def _episode_files(folder: Path) -> dict[int, Path]:
     """Returns the episode files that are there, by number. Other files are none of ours."""
     files = (folder / _EPISODES).glob("*.npz")
     return {int(file.stem): file for file in files if file.stem.isdecimal()}
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Removes what writers that were killed in the middle of a file have left beside it."""
-    for pattern in (f".{_INDEX}-*", f"{_EPISODES}/.*.npz-*"):
-        for file in folder.glob(pattern):
-            file.unlink()
 
 
 def _check_belongs(episode: Episode, environment: EnvironmentSpec) -> None:

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from dreamenv.data import PUBLISHED_WEIGHTS, Replay, SegmentSampler
 from dreamenv.errors import FormatError, InputError
+from dreamenv.files import committed_path
 
 CONTEXTS_FILE = "contexts.npz"
 
@@ -63,6 +64,7 @@ class Contexts:
         length: int,
         count: int,
         *,
+        device: torch.device | str = "cpu",
         weights: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS,
         seed: int = 0,
     ) -> Self:
@@ -72,24 +74,30 @@ class Contexts:
             replay: Where the episodes are.
             length: L, the frames of a window.
             count: K, how many windows.
+            device: Where the frames of the replay are; the windows come to the CPU.
             weights: The probabilities of the quarters of the episodes by age, oldest first.
             seed: Of the random numbers.
         """
-        sampler = SegmentSampler(replay, length, count, "cpu", weights, beyond_end=False, seed=seed)
+        sampler = SegmentSampler(
+            replay, length, count, device, weights, beyond_end=False, seed=seed
+        )
         segments = sampler.sample()
-        return cls(segments.obs, segments.actions)
+        return cls(segments.obs.cpu(), segments.actions.cpu())
 
-    def save(self, path: Path) -> None:
-        """Writes the windows as a compressed `.npz`."""
-        np.savez_compressed(path, obs=self.obs.numpy(), actions=self.actions.numpy())
+    def save(self, folder: Path) -> None:
+        """Writes the windows into a world model's folder, as a compressed `.npz`."""
+        np.savez_compressed(
+            folder / CONTEXTS_FILE, obs=self.obs.numpy(), actions=self.actions.numpy()
+        )
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote. Nothing in it can run code.
+    def load(cls, folder: str | Path) -> Self:
+        """Reads the windows of a world model's folder. Nothing in them can run code.
 
         Raises:
             FormatError: The file is missing, damaged or foreign.
         """
+        path = committed_path(Path(folder), CONTEXTS_FILE)
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(torch.from_numpy(arrays["obs"]), torch.from_numpy(arrays["actions"]))

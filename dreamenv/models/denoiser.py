@@ -280,8 +280,9 @@ class Denoiser(nn.Module):
         """Computes the training loss over the T - L predictions of each segment.
 
         The mean squared error of F to (target - c_skip * noisy) / c_out (Karras et al. 2022,
-        eq. 8), over the predicted frames that are not padding. Each prediction, without its
-        gradient, takes the place of the real frame in the context of the next.
+        eq. 8), over the predicted frames that are not padding, nor, for the target `change`,
+        follow it. Each prediction, without its gradient, takes the place of the real
+        frame in the context of the next.
 
         Args:
             obs: float32 [B, T, C, H, W] in [-1, 1], with T > L.
@@ -304,10 +305,18 @@ class Denoiser(nn.Module):
             factors = self.preconditioners(sigma)
             output = self.run_network(noisy, factors, context, past)
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
-            losses.append(_masked_mean((output - wanted).square(), mask[:, step + length]))
+            real = self._real_targets(mask, step + length)
+            losses.append(_masked_mean((output - wanted).square(), real))
             denoised = self._wrap(noisy, output.detach(), factors, last)
             frames[step + length] = self.to_frame(denoised, last)
         return torch.stack(losses).mean()
+
+    def _real_targets(self, mask: Tensor, step: int) -> Tensor:
+        """Tells the rows, bool [B], whose target at a step is one to learn."""
+        if self.config.target == "frame":
+            return mask[:, step]
+        # An episode's first frame differs from the grey before it by hundreds of units of change.
+        return mask[:, step] & mask[:, step - 1]
 
     def _wrap(
         self, noisy: Tensor, output: Tensor, factors: Preconditioners, last: Tensor

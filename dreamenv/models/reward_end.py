@@ -135,7 +135,7 @@ class RewardEndModel(nn.Module):
 
         Args:
             obs: float32 [B, T, C, H, W] in [-1, 1]. Where an episode ended at a step, the frame
-                after it is the episode's true final frame: see `place_final_obs`.
+                after it is the episode's true final frame, as the segments of a replay have it.
             actions: int64 [B, T].
             rewards: float [B, T], of any size: their sign is learned.
             ends: int64 or bool [B, T], true where the step ended the episode.
@@ -148,22 +148,6 @@ class RewardEndModel(nn.Module):
             _masked_cross_entropy(output.reward_logits, reward_classes, steps),
             _masked_cross_entropy(output.end_logits, ends[:, :-1].long(), steps),
         )
-
-
-def place_final_obs(obs: Tensor, ends: Tensor, final_obs: Tensor) -> Tensor:
-    """Puts the true final frame of an episode after the step that ended it.
-
-    Args:
-        obs: float32 [B, T, C, H, W], the frames of segments.
-        ends: int64 or bool [B, T], true at most once a row, where the step ended the episode.
-        final_obs: float32 [B, C, H, W], read only in rows whose episode ended before step T - 1.
-
-    Returns:
-        float32 [B, T, C, H, W].
-    """
-    after_end = ends.bool().roll(1, dims=1)
-    after_end[:, 0] = False
-    return torch.where(after_end[:, :, None, None, None], final_obs[:, None], obs)
 
 
 def _masked_cross_entropy(logits: Tensor, classes: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ pixels: the vectorised one in C++, the single one in Python, with the emulator w
 from typing import Any
 
 import gymnasium
+import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.env import AtariEnv
 from ale_py.vector_env import AtariVectorEnv
@@ -50,7 +51,7 @@ def open_vector(
     """
     preprocessing = spec.preprocessing
     _, height, width = spec.obs_shape
-    return AtariVectorEnv(
+    return _AtariGames(
         _game(spec.id),
         num_envs,
         max_num_frames_per_episode=_step_limit(spec, max_episode_steps) * preprocessing.frame_skip,
@@ -66,6 +67,19 @@ def open_vector(
         reward_clipping=False,
         use_fire_reset=False,
     )
+
+
+class _AtariGames(AtariVectorEnv):
+    """Seeds environment i with `seed + i`, as Gymnasium does, also where only some are reset."""
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets the environments of `options["reset_mask"]`, or all."""
+        mask = (options or {}).get("reset_mask")
+        if seed is not None and mask is not None:
+            seed = seed + np.flatnonzero(mask)
+        return super().reset(seed=seed, options=options)
 
 
 def open_single(spec: EnvironmentSpec, max_episode_steps: int | None) -> gymnasium.Env[Any, Any]:

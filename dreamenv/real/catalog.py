@@ -55,7 +55,7 @@ def one_line_errors(env_id: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise GameError(f"{env_id}: {error}; install the package that has it") from error
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise GameError(f"{env_id}: {' '.join(str(error).split())}") from error
 
 

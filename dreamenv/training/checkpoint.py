@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import FormatError
 from dreamenv.files import atomic_file
 
@@ -21,7 +21,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         DreamenvError: The disk is full; the checkpoint before is kept.
     """
-    with naming_a_full_disk(path):
+    with naming_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Writing to the disk itself, torch.save hides the system's error in one of its own.
         written = io.BytesIO()

@@ -9,7 +9,7 @@ import numpy as np
 
 from dreamenv.config import Config
 from dreamenv.data import Episode, Replay
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.real import RealVectorEnv, make_vector
@@ -97,7 +97,7 @@ class Collections(Config):
 
     def write(self, folder: Path) -> None:
         """Writes the record into a replay's folder, whole or not at all."""
-        with naming_a_full_disk(folder), atomic_file(folder / COLLECTIONS_FILE) as beside:
+        with naming_disk_errors(folder), atomic_file(folder / COLLECTIONS_FILE) as beside:
             beside.write_text(json.dumps(self.to_dict()) + "\n")
 
     def begin(self, config: CollectConfig, next_episode: int) -> "Collections":
@@ -132,7 +132,7 @@ def collect(
         replay: Where the episodes go; its environment is played, lives ending episodes.
         config: What to collect. Where the last collection was the same, it is gone on with, and
             nothing is done if it was complete.
-        on_step: Called now and then with the number of steps that are certain so far.
+        on_step: Called at every step with the number of steps played that will be kept.
         should_stop: Asked at every step whether to stop before the end.
 
     Returns:
@@ -152,12 +152,11 @@ def collect(
     env = make_vector(replay.environment, config.num_envs, training=True)
     try:
         collector = _Collector(env, policy, replay, record)
-        on_step(collector.progress.steps)
         while not collector.progress.is_complete:
             if should_stop():
                 return False
-            if collector.step():
-                on_step(collector.progress.steps)
+            collector.step()
+            on_step(collector.steps_sure)
     finally:
         env.close()
     return True
@@ -221,33 +220,40 @@ class _Collector:
         self._next_game = progress.first_game + progress.games
         self._finished: dict[int, list[Episode]] = {}
         self._obs, _ = env.reset(seed=0)
-        self._games = [self._start_game(slot) for slot in range(env.num_envs)]
+        self._games: list[_Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
 
     @property
     def progress(self) -> Collection:
         return self._record.collections[-1]
 
-    def step(self) -> bool:
-        """Plays one step of every game; returns whether whole games went to the replay."""
+    @property
+    def steps_sure(self) -> int:
+        """How many of the steps played are, or will be, in the replay."""
+        finished = (len(episode) for game in self._finished.values() for episode in game)
+        playing = (game.steps for game in self._games if game is not None)
+        played = self.progress.steps + sum(finished) + sum(playing)
+        return min(played, self._config.steps)
+
+    def step(self) -> None:
+        """Plays one step of every game, and hands over those that are finished."""
         actions = self._choose()
         obs, rewards, terminated, truncated, info = self._env.step(actions)
         self._obs = obs
         final_obs, ended = info.get("final_obs", obs), terminated | truncated
-        needed = self._config.steps - self.progress.steps
         for slot, game in enumerate(self._games):
+            if game is None:
+                continue
             game.add(int(actions[slot]), float(rewards[slot]), final_obs[slot].copy())
-            # No game gives more steps than are still to be collected.
-            enough = game.steps >= needed
-            if ended[slot] or enough:
+            if ended[slot]:
                 game.end_episode(
                     terminated=bool(terminated[slot]),
                     truncated=bool(truncated[slot]),
                     next_frame=obs[slot].copy(),
                 )
-            if info["game_over"][slot] or enough:
-                self._finished[game.number] = game.episodes
-                self._games[slot] = self._start_game(slot)
-        return self._flush()
+            if info["game_over"][slot]:
+                self._finish(slot, game)
+        self._finish_unneeded()
+        self._flush()
 
     def _choose(self) -> Actions:
         """Asks the policy, and puts random actions in its place with probability ε.
@@ -256,14 +262,37 @@ class _Collector:
         """
         chosen: Actions | None = None
         if self._policy is not None:
-            starts = np.array([game.starts_episode for game in self._games])
+            starts = np.array([game is None or game.starts_episode for game in self._games])
             chosen = self._policy.act(self._obs, starts)
         actions = np.zeros(len(self._games), np.int64)
         for slot, game in enumerate(self._games):
+            if game is None:
+                continue
             at_random = game.random.random() < self._config.epsilon
             random_action = game.random.integers(self._env.environment.num_actions)
             actions[slot] = random_action if chosen is None or at_random else chosen[slot]
         return actions
+
+    def _finish(self, slot: int, game: _Game) -> None:
+        """Takes a game's episodes, and starts the next where more steps are wanted."""
+        self._finished[game.number] = game.episodes
+        self._games[slot] = None
+        if self.steps_sure < self._config.steps:
+            self._games[slot] = self._start_game(slot)
+
+    def _finish_unneeded(self) -> None:
+        """Ends games that, with those before them, have all the steps that are wanted."""
+        if self.steps_sure < self._config.steps:
+            return
+        steps = {number: sum(map(len, game)) for number, game in self._finished.items()}
+        steps |= {game.number: game.steps for game in self._games if game is not None}
+        for slot, game in enumerate(self._games):
+            if game is None:
+                continue
+            before = sum(count for number, count in steps.items() if number < game.number)
+            if self.progress.steps + before + game.steps >= self._config.steps:
+                game.end_episode(terminated=False, truncated=False, next_frame=game.frames[-1])
+                self._finish(slot, game)
 
     def _start_game(self, slot: int) -> _Game:
         number = self._next_game
@@ -277,14 +306,13 @@ class _Collector:
         self._obs = np.where(only_this[:, None, None, None], obs, self._obs)
         return _Game(number, np.random.default_rng(seeds), [obs[slot].copy()])
 
-    def _flush(self) -> bool:
+    def _flush(self) -> None:
         """Hands finished games to the replay, as far as all before them are finished."""
-        flushed = False
         while not self.progress.is_complete:
             progress = self.progress
             episodes = self._finished.pop(progress.first_game + progress.games, None)
             if episodes is None:
-                return flushed
+                return
             kept = _first_steps(episodes, progress.config.steps - progress.steps)
             self._replay.extend(kept[self._already_there :])
             self._already_there = 0
@@ -296,8 +324,6 @@ class _Collector:
             )
             self._record = self._record.with_last(progress)
             self._record.write(self._replay.folder)
-            flushed = True
-        return flushed
 
 
 def _first_steps(episodes: list[Episode], steps: int) -> list[Episode]:

@@ -5,22 +5,20 @@ from pathlib import Path
 from rich.console import Console
 
 from dreamenv.data import Replay
-from dreamenv.errors import ConfigError
-from dreamenv.real import describe
+from dreamenv.environment import EnvironmentSpec
 from dreamenv.training.collect import CollectConfig, collect, steps_collected
 from dreamenv.training.progress import ProgressBar, say
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 
 
 def collect_into(
-    folder: Path, env: str, size: tuple[int, ...], config: CollectConfig, console: Console
+    folder: Path, environment: EnvironmentSpec, config: CollectConfig, console: Console
 ) -> Replay:
     """Collects into a folder: a new replay, or one of the same environment.
 
     Args:
         folder: Of the replay.
-        env: The id of the environment.
-        size: Height and width of a frame, or one number for both.
+        environment: What is played.
         config: What to collect.
         console: Where progress is shown.
 
@@ -28,12 +26,10 @@ def collect_into(
         Stopped: SIGINT or SIGTERM came; what was collected is kept.
         DreamenvError: It cannot be done; what was collected is kept.
     """
-    if len(size) not in (1, 2):
-        raise ConfigError(f"size is {size}; give one number, or height and width")
-    replay = Replay.open_or_create(folder, describe(env, (size[0], size[-1])))
+    replay = Replay.open_or_create(folder, environment)
     print_damaged(replay, console)
     with stop_on_signal() as stop:
-        collect_with_progress(replay, config, console, stop)
+        collect_with_progress(replay, config, console, stop, "run the same command to go on")
     say(console, f"next: dreamenv fit-model --dataset {folder}")
     return replay
 
@@ -45,21 +41,33 @@ def print_damaged(replay: Replay, console: Console) -> None:
 
 
 def collect_with_progress(
-    replay: Replay, config: CollectConfig, console: Console, stop: StopRequest
+    replay: Replay,
+    config: CollectConfig,
+    console: Console,
+    stop: StopRequest,
+    how_to_go_on: str,
 ) -> None:
     """Collects, and shows how far it has come.
+
+    Args:
+        replay: Where the episodes go.
+        config: What to collect.
+        console: Where progress is shown.
+        stop: Asked at every step.
+        how_to_go_on: What to say of it when it is stopped.
 
     Raises:
         Stopped: It was asked to stop.
     """
     done = steps_collected(replay, config)
     if done >= config.steps:
+        say(console, f"{done} steps with these settings are in {replay.folder} already")
         return
     with ProgressBar(console, "collect", config.steps, done) as bar:
         if not collect(replay, config, on_step=bar.update, should_stop=stop):
             raise Stopped(
                 f"stopped while collecting; {replay.num_steps} steps are kept in {replay.folder}: "
-                f"go on with the same settings"
+                f"{how_to_go_on}"
             )
     signs = replay.reward_signs
     say(

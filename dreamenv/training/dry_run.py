@@ -12,25 +12,30 @@ from dreamenv.data import Segments
 from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.models.world_model import WorldModel
-from dreamenv.real import describe, make_vector
-from dreamenv.training.fit_config import FitModelConfig, architecture, check_source
-from dreamenv.training.fit_model import open_dataset
+from dreamenv.real import make_vector
+from dreamenv.training.fit_config import FitModelConfig, architecture
+from dreamenv.training.fit_model import check_plan
 from dreamenv.training.progress import format_seconds
 from dreamenv.training.run_folder import home
+from dreamenv.training.source import find_environment, open_dataset
 from dreamenv.training.world_model import WorldModelTrainer
 
 _TIMED_STEPS = 3
 _TIMED_PLAY = 100
 
 
-def dry_run(config: FitModelConfig, console: Console) -> None:
+def dry_run(
+    config: FitModelConfig, console: Console, *, resume: bool = False, overwrite: bool = False
+) -> None:
     """Prints the plan, the sizes, and an estimate from a few timed steps; leaves nothing behind.
 
     Args:
         config: What would be fitted.
+        resume: Whether it would go on with the run that is there.
+        overwrite: Whether it would replace what is there.
         console: Where to print.
     """
-    check_source(config)
+    check_plan(config, resume=resume, overwrite=overwrite)
     device = resolve_device(config.device)
     table = Table("what", "how much", title=f"fit-model: {config.world_name}")
     environment, collecting = _plan_data(config, table)
@@ -55,8 +60,7 @@ def _plan_data(config: FitModelConfig, table: Table) -> tuple[EnvironmentSpec, f
             replay = open_dataset(config, Path(imported) / "replay")
         table.add_row("dataset", f"{replay.num_steps:,} steps, {replay.num_episodes:,} episodes")
         return replay.environment, 0.0
-    assert config.env is not None
-    environment = describe(config.env, config.height_width)
+    environment = find_environment(config)
     seconds = config.collect_steps / _steps_a_second(environment, config.num_envs)
     size = config.collect_steps * torch.Size(environment.obs_shape).numel() / 1e6
     table.add_row("environment", environment.id)

@@ -20,6 +20,8 @@ from dreamenv.training.policies import RANDOM
 from dreamenv.training.run_folder import RunFolder
 from dreamenv.training.world_model import TrainingConfig
 
+_NAME = r"\w[\w.-]*"
+
 
 @dataclass(frozen=True)
 class FitModelConfig(Config):
@@ -37,6 +39,7 @@ class FitModelConfig(Config):
         epsilon: Probability of a random action instead of the player's.
         num_envs: Games played at once.
         size: Height and width of a frame, or one number for both.
+        sticky_actions: Probability that the emulator repeats the last action. Atari only.
         seed: Of games, batches and noise.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
         validate_every: Training steps between validations.
@@ -56,7 +59,8 @@ class FitModelConfig(Config):
     policy: str = RANDOM
     epsilon: float = 0.0
     num_envs: int = 8
-    size: tuple[int, ...] = (64,)
+    size: tuple[int, int] | tuple[int] = (64,)
+    sticky_actions: float = 0.0
     seed: int = 0
     device: str = AUTO
     validate_every: int = 1000
@@ -67,12 +71,10 @@ class FitModelConfig(Config):
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        if len(self.size) not in (1, 2):
-            raise ConfigError(f"size is {self.size}; give one number, or height and width")
         for name in ("validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.name is not None and not re.fullmatch(r"[\w.-]*\w", self.name):
+        if self.name is not None and not re.fullmatch(_NAME, self.name):
             raise ConfigError(
                 f"name is {self.name!r}; it must be of letters, digits, '_', '-' and '.'"
             )
@@ -96,8 +98,15 @@ class FitModelConfig(Config):
 
     @property
     def world_name(self) -> str:
-        """The name of the world model."""
-        return self.name or short_name(self.env or str(self.dataset))
+        """The name of the world model.
+
+        Raises:
+            ConfigError: The dataset has no name to take.
+        """
+        name = self.name or short_name(self.env or str(self.dataset))
+        if not re.fullmatch(_NAME, name):
+            raise ConfigError(f"{self.dataset} gives no name for the world model; add --name")
+        return name
 
     @property
     def run_folder(self) -> RunFolder:
@@ -105,19 +114,18 @@ class FitModelConfig(Config):
         return RunFolder(Path(self.out or Path("runs") / self.world_name))
 
 
-def check_source(config: FitModelConfig) -> None:
-    """Checks that there is something to learn from.
+def short_name(source: str) -> str:
+    """Returns a name for what an id or a folder holds.
 
-    Raises:
-        ConfigError: Neither an environment nor a dataset is named.
+    `ALE/Pong-v5` gives `Pong`, a Minari id `atari/pong/expert-v0` `atari-pong-expert`, and the
+    folder of a replay, or one in a run, that folder's or that run's name.
     """
-    if config.env is None and config.dataset is None:
-        raise ConfigError("there is nothing to learn from; give --env or --dataset")
-
-
-def short_name(env_id: str) -> str:
-    """Returns the game's name out of an id: `ALE/Pong-v5` gives `Pong`."""
-    return re.split(r"[/:]", env_id)[-1].split("-v")[0]
+    folder = Path(source)
+    if folder.is_dir():
+        folder = folder.resolve()
+        return folder.parent.name if folder.name == "replay" else folder.name
+    name = source.removeprefix("ALE/").rsplit(":", maxsplit=1)[-1].strip("./")
+    return re.sub(r"-v\d+$", "", name).replace("/", "-")
 
 
 def architecture(config: FitModelConfig, environment: EnvironmentSpec) -> WorldModelConfig:

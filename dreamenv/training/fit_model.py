@@ -1,6 +1,8 @@
 """Fitting a world model to a real environment, from nothing to a folder that dreams are made of."""
 
+import hashlib
 import json
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -12,20 +14,19 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
-from dreamenv.data import Replay, from_minari
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data import Replay
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.devices import resolve_device
-from dreamenv.dream.contexts import CONTEXTS_FILE, Contexts
-from dreamenv.errors import DreamenvError, FormatError
+from dreamenv.dream.contexts import Contexts
+from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin, WorldModel
-from dreamenv.real import describe
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
-from dreamenv.training.collect_run import collect_with_progress, print_damaged
-from dreamenv.training.fit_config import FitModelConfig, architecture, check_source
-from dreamenv.training.model_card import figures, model_card
+from dreamenv.training.fit_config import FitModelConfig, architecture
+from dreamenv.training.model_card import figures, format_psnr, model_card
 from dreamenv.training.progress import ProgressBar, format_seconds, say
-from dreamenv.training.run_folder import RunFolder, home
+from dreamenv.training.run_folder import home
+from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
 from dreamenv.training.world_model import (
@@ -66,67 +67,47 @@ def fit_model(
         Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
         DreamenvError: It cannot be done; what was collected is kept.
     """
-    check_source(config)
+    check_plan(config, resume=resume, overwrite=overwrite)
     device = resolve_device(config.device)
-    folder = home() / config.world_name
-    if folder.exists() and not (resume or overwrite):
-        raise FormatError(
-            f"{folder} is there already; add --overwrite to replace it, or --name to keep both"
-        )
-    run = config.run_folder
-    run.begin(config, resume=resume, overwrite=overwrite)
-    with stop_on_signal() as stop, naming_a_full_disk(run.path):
-        try:
-            replay = _obtain_replay(config, run, console, stop)
-        except DreamenvError:
-            run.discard_if_empty()
-            raise
-        fit = _Fit(config, run, replay, device, console, command)
+    run, folder = config.run_folder, home() / config.world_name
+    with naming_disk_errors(home()):
+        # That nothing can be saved is better known before fitting than after.
+        home().mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home()).close()
+    with stop_on_signal() as stop, naming_disk_errors(run.path):
+        replay = obtain_replay(config, console, stop, resume=resume)
+        fit = _Fit(config, replay, device, console, command)
         fit.go(stop)
-        fit.save(run.world_model)
-        fit.save(folder)
+        fit.save(run.world_model, folder)
     fit.show_results(folder)
     return folder
 
 
-def _obtain_replay(
-    config: FitModelConfig, run: RunFolder, console: Console, stop: StopRequest
-) -> Replay:
-    if config.dataset is not None:
-        replay = open_dataset(config, run.replay)
-    else:
-        assert config.env is not None
-        replay = Replay.open_or_create(run.replay, describe(config.env, config.height_width))
-        collect_with_progress(replay, config.collection, console, stop)
-    print_damaged(replay, console)
-    return replay
-
-
-def open_dataset(config: FitModelConfig, imported: Path) -> Replay:
-    """Opens the dataset to learn from.
+def check_plan(config: FitModelConfig, *, resume: bool, overwrite: bool) -> None:
+    """Checks, without changing anything, that a world model can be fitted as configured.
 
     Args:
-        config: Names it.
-        imported: Where a Minari dataset is imported to, once. A replay is read where it is.
+        config: What, and how.
+        resume: Go on with the run that was begun in the folder.
+        overwrite: Replace a run in the folder, and a world model of that name.
 
     Raises:
-        InputError: There is no such dataset, or it has not images and discrete actions.
-        FormatError: It cannot be read, or is of another environment.
+        ConfigError: There is nothing to learn from, or the run was begun with other settings.
+        FormatError: What would be written is there already.
     """
-    assert config.dataset is not None
-    folder = Path(config.dataset)
-    if (folder / "index.json").exists():
-        replay = Replay.open(folder)
-    elif (imported / "index.json").exists():
-        replay = Replay.open(imported)
-    else:
-        replay = from_minari(config.dataset, imported)
-    if config.env is not None and config.env != replay.environment.id:
+    check_source(config)
+    run, folder = config.run_folder, home() / config.world_name
+    run.check(config, resume=resume, overwrite=overwrite)
+    is_taken = folder.exists() and any(folder.iterdir())
+    if is_taken and not (resume or overwrite):
         raise FormatError(
-            f"{config.dataset} is a dataset of another environment, {replay.environment.id}; name "
-            f"one of {config.env}, or leave out --env"
+            f"{folder} is there already; add --overwrite to replace it, or --name to keep both"
         )
-    return replay
+    dataset = Path(config.dataset or ".").resolve()
+    if overwrite and config.dataset is not None and run.path.resolve() in dataset.parents:
+        raise FormatError(
+            f"{config.dataset} is in the run that --overwrite would remove; add --out"
+        )
 
 
 class _Fit:
@@ -135,14 +116,13 @@ class _Fit:
     def __init__(
         self,
         config: FitModelConfig,
-        run: RunFolder,
         replay: Replay,
         device: torch.device,
         console: Console,
         command: str,
     ) -> None:
         self._config = config
-        self._run = run
+        self._run = config.run_folder
         self._replay = replay
         self._device = device
         self._console = console
@@ -155,8 +135,9 @@ class _Fit:
         measure_change(world_model, replay, device)
         self._batches = Batches(replay, world_model, config.training, device, config.seed)
         self._trainer = WorldModelTrainer(world_model, config.training, device, config.seed)
-        state = load_checkpoint(run.checkpoint, device)
+        state = load_checkpoint(self._run.checkpoint, device)
         if state is not None:
+            self._check_same_data(state["data"])
             self._trainer.load_state_dict(state["trainer"])
             self._batches.load_state_dict(state["batches"])
         self._has_held_out = any(info.held_out for info in replay.infos)
@@ -167,6 +148,7 @@ class _Fit:
         """Trains to the last step, and validates there if nowhere else."""
         total, trainer = self._config.training.steps, self._trainer
         first = trainer.step_count
+        started = time.perf_counter()
         writer = SummaryWriter(str(self._run.path), purge_step=first + 1)
         recent: list[Losses] = []
         with writer, ProgressBar(self._console, "fit", total, first) as bar:
@@ -176,34 +158,53 @@ class _Fit:
                 recent.append(self._step())
                 step = trainer.step_count
                 if step % _STEPS_A_LOG == 0 or step == total:
+                    # Reading the losses waits for the device: only then is the time known.
                     bar.update(step, _log(writer, step, recent))
                     recent.clear()
+                    self._spent += time.perf_counter() - started
+                    started = time.perf_counter()
                 stopping = stop()
                 if step % self._config.checkpoint_every == 0 or step == total or stopping:
                     self._save_checkpoint()
                 if stopping:
                     raise Stopped(f"stopped at step {step} of {total}: add --resume to go on")
                 if step % self._config.validate_every == 0 and step < total:
+                    before = time.perf_counter()
                     self._validate(writer)
+                    started += time.perf_counter() - before
             self._validate(writer)
 
-    def save(self, folder: Path) -> None:
+    def save(self, *folders: Path) -> None:
         """Saves the world model with its card and its contexts."""
         model = self._trainer.fitted
         model.origin = Origin(environment=self._replay.environment, fit=self._how_it_was_fit())
         length = model.config.denoiser.context_length
         quarters = self._config.training.quarters
         contexts = Contexts.draw(
-            self._replay, length, _NUM_CONTEXTS, weights=quarters, seed=self._config.seed
+            self._replay,
+            length,
+            _NUM_CONTEXTS,
+            device=self._device,
+            weights=quarters,
+            seed=self._config.seed,
         )
         name = self._config.world_name
         card = model_card(name, self._command, model, self._replay, self._validation)
 
         def write_the_rest(staging: Path) -> None:
-            contexts.save(staging / CONTEXTS_FILE)
+            contexts.save(staging)
             (staging / "README.md").write_text(card)
 
-        model.save(folder, also=write_the_rest)
+        for folder in folders:
+            with naming_disk_errors(folder):
+                model.save(folder, also=write_the_rest)
+
+    def _check_same_data(self, begun_with: str) -> None:
+        if begun_with != _fingerprint(self._replay):
+            raise ConfigError(
+                f"{self._replay.folder} has changed since the run was begun; restore its episodes, "
+                f"or begin another run"
+            )
 
     def _how_it_was_fit(self) -> dict[str, Any]:
         validation = None if self._validation is None else self._validation.to_dict()
@@ -231,16 +232,14 @@ class _Fit:
     def _step(self) -> Losses:
         before = time.perf_counter()
         batches = self._batches.draw()
-        drawn = time.perf_counter()
-        losses = self._trainer.step(*batches)
-        self._waited += drawn - before
-        self._spent += time.perf_counter() - before
-        return losses
+        self._waited += time.perf_counter() - before
+        return self._trainer.step(*batches)
 
     def _save_checkpoint(self) -> None:
         state: dict[str, Any] = {
             "trainer": self._trainer.state_dict(),
             "batches": self._batches.state_dict(),
+            "data": _fingerprint(self._replay),
         }
         save_checkpoint(self._run.checkpoint, state)
 
@@ -250,8 +249,9 @@ class _Fit:
         model, step = self._trainer.fitted.eval(), self._trainer.step_count
         self._validation = validate(model, self._replay, self._device)
         self._run.evaluation.mkdir(exist_ok=True)
-        picture = side_by_side(model, self._replay, self._device)
-        _write_picture(self._run.evaluation / f"step-{step:06d}.png", picture)
+        picture = _displayable(side_by_side(model, self._replay, self._device))
+        with atomic_file(self._run.evaluation / f"step-{step:06d}.png") as beside:
+            imageio.imwrite(beside, picture.permute(1, 2, 0).numpy(), extension=".png")
         with atomic_file(self._run.evaluation / f"step-{step:06d}.json") as beside:
             beside.write_text(json.dumps(self._validation.to_dict(), indent=2) + "\n")
         writer.add_image("validation/real_above_dreamt", picture, step)
@@ -259,8 +259,7 @@ class _Fit:
             writer.add_scalar("validation/psnr", self._validation.psnr, step)
         for level, loss in self._validation.losses:
             writer.add_scalar(f"validation/denoising_loss_at_{level:.3g}", loss, step)
-        psnr = dict(figures(self._validation))["next frame, PSNR"]
-        say(self._console, f"step {step}: next frame, PSNR {psnr}")
+        say(self._console, f"step {step}: next frame, PSNR {format_psnr(self._validation)}")
 
 
 def _log(writer: SummaryWriter, step: int, recent: list[Losses]) -> str:
@@ -271,8 +270,12 @@ def _log(writer: SummaryWriter, step: int, recent: list[Losses]) -> str:
     return ", ".join(f"{name} {x:.4f}" for name, x in zip(Losses._fields, means, strict=True))
 
 
-def _write_picture(path: Path, picture: torch.Tensor) -> None:
-    """Writes uint8 [C, H, W] as PNG: one channel as grey, three or four as they are, else one."""
-    channels = picture if len(picture) in (3, 4) else picture[:1].expand(3, -1, -1)
-    with atomic_file(path) as beside:
-        imageio.imwrite(beside, channels.permute(1, 2, 0).numpy(), extension=".png")
+def _displayable(picture: torch.Tensor) -> torch.Tensor:
+    """Makes a picture, uint8 [C, H, W], one of three or four channels: as it is, or its first."""
+    return picture if len(picture) in (3, 4) else picture[:1].expand(3, -1, -1)
+
+
+def _fingerprint(replay: Replay) -> str:
+    """Says which episodes a replay has, so that a change is noticed."""
+    episodes = [(info.number, info.length, info.total_reward) for info in replay.infos]
+    return hashlib.sha256(repr(episodes).encode()).hexdigest()

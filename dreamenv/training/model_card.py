@@ -33,8 +33,8 @@ def model_card(
         f"- frames: {height}x{width} pixels, {channels} channels",
         f"- actions: {', '.join(environment.action_meanings)}",
         f"- parameters: {parameters:,}",
-        f"- fitted to {replay.num_steps:,} steps of {replay.num_episodes:,} episodes, of which one "
-        f"in ten is held out",
+        f"- fitted to {replay.num_steps:,} steps of {replay.num_episodes:,} episodes, of which "
+        f"{sum(info.held_out for info in replay.infos):,} are held out",
         "",
         "## On held-out episodes",
         "",
@@ -48,13 +48,22 @@ def model_card(
 
 def figures(validation: Validation) -> list[tuple[str, str]]:
     """Returns the figures of a validation as labels and values to print."""
-    psnr = "exact" if validation.psnr is None else f"{validation.psnr:.2f} dB"
-    rows = [("next frame, PSNR", psnr)]
-    rows += [(f"denoising loss at σ = {level:.3g}", f"{x:.4f}") for level, x in validation.losses]
+    rows = [("next frame, PSNR", format_psnr(validation))]
+    rows += [
+        (f"denoising loss at σ = {level:.3g}", f"{loss:.4f}" if validation.frames else "-")
+        for level, loss in validation.losses
+    ]
     named = zip(("reward -1", "reward 0", "reward 1"), validation.rewards, strict=True)
     for label, detection in (*named, ("end", validation.end)):
         rows.append((f"{label}, precision / recall (times)", _detection(detection)))
     return rows
+
+
+def format_psnr(validation: Validation) -> str:
+    """Returns the PSNR of the next frame to print."""
+    if validation.frames == 0:
+        return "-"
+    return "exact" if validation.psnr is None else f"{validation.psnr:.2f} dB"
 
 
 def _detection(detection: Detection) -> str:

@@ -69,7 +69,7 @@ class AgentPolicy:
     """Plays as a saved stable-baselines3 or sb3-contrib agent does, at its most likely actions.
 
     Args:
-        agent: The agent. Its frames are channels first or last, whichever it was trained on.
+        agent: The agent, on frames with channels first: so SB3 turns those it is trained on.
     """
 
     def __init__(self, agent: Any) -> None:
@@ -78,8 +78,6 @@ class AgentPolicy:
 
     def act(self, obs: Frames, starts: Flags) -> Actions:
         """See `Policy`."""
-        if self._agent.observation_space.shape != obs.shape[1:]:
-            obs = obs.transpose(0, 2, 3, 1)
         actions, self._state = self._agent.predict(
             obs, state=self._state, episode_start=starts, deterministic=True
         )
@@ -118,10 +116,10 @@ def _load_function(name: str) -> Callable[[Frames], npt.ArrayLike]:
     module_name, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # The module is the user's: importing it can raise anything.
         raise InputError(
-            f"policy {name!r} cannot be imported ({error}); name a function in a module that "
-            f"Python finds from here"
+            f"policy {name!r} cannot be imported ({type(error).__name__}: {error}); name a "
+            f"function in a module that Python finds"
         ) from error
     if not callable(function):
         raise InputError(f"policy {name!r} is a {type(function).__name__}; it must be a function")
@@ -132,10 +130,9 @@ def _load_agent(path: Path, environment: EnvironmentSpec) -> Any:
     if not path.is_file():
         raise InputError(f"policy {str(path)!r} is not there; name the .zip of a saved agent")
     agent = _load_any_algorithm(path)
-    channels, height, width = environment.obs_shape
-    shapes = ((channels, height, width), (height, width, channels))
     actions = getattr(agent.action_space, "n", None)
-    if agent.observation_space.shape not in shapes or actions != environment.num_actions:
+    plays = (agent.observation_space.shape, actions)
+    if plays != (environment.obs_shape, environment.num_actions):
         raise InputError(
             f"{path} plays {agent.observation_space} with {agent.action_space}; {environment.id} "
             f"has frames {list(environment.obs_shape)} and {environment.num_actions} actions"

@@ -22,7 +22,7 @@ class ProgressBar:
 
     def __init__(self, console: Console, label: str, total: int, done: int = 0) -> None:
         self._console, self._label, self._total = console, label, total
-        self._first, self._done = done, done
+        self._first, self._done, self._figures = done, done, ""
         self._started = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -48,7 +48,7 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
         if kind is None and not self._console.is_terminal:
-            self._print_line("")
+            self._print_line()
 
     def update(self, done: int, figures: str = "") -> None:
         """Shows the state.
@@ -57,22 +57,22 @@ class ProgressBar:
             done: How many steps are done.
             figures: What else to show, such as losses.
         """
-        self._done = done
+        self._done, self._figures = done, figures
         self._bar.update(self._task, completed=done, rate=f"{self._rate:.1f}/s", figures=figures)
         due = time.monotonic() - self._last_line >= _SECONDS_A_LINE
         if due and not self._console.is_terminal:
-            self._print_line(figures)
+            self._print_line()
 
     @property
     def _rate(self) -> float:
         return (self._done - self._first) / max(1e-9, time.monotonic() - self._started)
 
-    def _print_line(self, figures: str) -> None:
+    def _print_line(self) -> None:
         self._last_line = time.monotonic()
         line = f"{self._label}: {self._done}/{self._total}, {self._rate:.1f}/s"
         if 0 < self._done < self._total and self._rate > 0:
             line += f", {format_seconds((self._total - self._done) / self._rate)} left"
-        say(self._console, f"{line}, {figures}" if figures else line)
+        say(self._console, f"{line}, {self._figures}" if self._figures else line)
 
 
 def say(console: Console, line: str) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamenv.config import Config
-from dreamenv.data.disk import naming_a_full_disk
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import ConfigError, FormatError
-from dreamenv.files import atomic_file
+from dreamenv.files import atomic_file, remove_abandoned
 
 HOME_VARIABLE = "DREAMENV_HOME"
 
@@ -54,8 +54,8 @@ class RunFolder:
         """Figures and pictures of its validations."""
         return self.path / "evaluation"
 
-    def begin(self, config: Config, *, resume: bool, overwrite: bool) -> None:
-        """Makes the folder for a new run, or checks that it holds the run to go on with.
+    def check(self, config: Config, *, resume: bool, overwrite: bool) -> None:
+        """Checks that a run can begin here, or go on; changes nothing.
 
         Args:
             config: The run's configuration.
@@ -65,22 +65,37 @@ class RunFolder:
         Raises:
             FormatError: There is a run and neither was asked for, or there is none to go on with.
             ConfigError: The run to go on with has another configuration.
-            DreamenvError: The disk is full.
         """
         if resume:
             self._check_same(config)
-            return
-        if self.config.exists():
-            if not overwrite:
-                raise FormatError(
-                    f"{self.path} holds a run already; add --resume to go on with it, "
-                    f"--overwrite to remove it, or --out to name another folder"
-                )
-            self._remove()
-        with naming_a_full_disk(self.path):
+        elif self.config.exists() and not overwrite:
+            raise FormatError(
+                f"{self.path} holds a run already; add --resume to go on with it, --overwrite to "
+                f"remove it, or --out to name another folder"
+            )
+
+    def begin(self, config: Config) -> None:
+        """Makes the folder for a new run, in the place of one that is there.
+
+        Args:
+            config: The run's configuration.
+
+        Raises:
+            DreamenvError: The folder cannot be written.
+        """
+        with naming_disk_errors(self.path):
+            if self.config.exists():
+                self._remove()
+            # One of a run whose configuration is gone would be taken for the new one's.
+            shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
             self.path.mkdir(parents=True, exist_ok=True)
             with atomic_file(self.config) as beside:
                 beside.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+    def go_on(self) -> None:
+        """Removes what a kill left half-written in the folders of the run."""
+        for folder in (self.path, self.replay, self.checkpoint.parent, self.evaluation):
+            remove_abandoned(folder)
 
     def _remove(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
@@ -88,11 +103,6 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.config, *self.path.glob("events.out.tfevents.*")):
             file.unlink()
-
-    def discard_if_empty(self) -> None:
-        """Removes the folder of a run that came to nothing before it kept anything."""
-        if [path.name for path in self.path.iterdir()] == [self.config.name]:
-            shutil.rmtree(self.path)
 
     def _check_same(self, config: Config) -> None:
         if not self.config.exists():

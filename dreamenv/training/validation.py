@@ -49,13 +49,15 @@ class Validation(Config):
     """The figures of one validation, on held-out episodes.
 
     Attributes:
+        frames: How many frames were denoised for the next two.
         losses: The denoising loss at each noise level σ.
         psnr: Of the next frame, in dB: the mean squared error is pooled over the frames. None
-            where every frame was right to the byte.
+            where every frame was right to the byte, or none was denoised.
         rewards: For the reward signs -1, 0 and 1, taking the likeliest.
         end: For the ends of episodes, likewise.
     """
 
+    frames: int
     losses: tuple[tuple[float, float], ...]
     psnr: float | None
     rewards: tuple[Detection, Detection, Detection]
@@ -78,6 +80,7 @@ def validate(
     generator = torch.Generator(device).manual_seed(0)
     rewards, end = _detect(world_model, replay, device)
     return Validation(
+        frames=sum(len(batch.obs) for batch in batches),
         losses=_losses_by_level(world_model, batches, generator),
         psnr=_psnr(world_model, batches, generator),
         rewards=rewards,
@@ -89,7 +92,7 @@ def validate(
 def side_by_side(
     world_model: WorldModel, replay: Replay, device: torch.device, *, length: int = 10
 ) -> Tensor:
-    """Dreams along the actions of a held-out episode.
+    """Dreams along the actions of a held-out episode, where most happens in it.
 
     Args:
         world_model: On the device.
@@ -101,8 +104,8 @@ def side_by_side(
         uint8 [C, 2 * H, length * W]: real frames above, dreamt ones below.
     """
     context_length = world_model.config.denoiser.context_length
-    windows = consecutive_segments(replay, context_length + length, 1, device, context=0)
-    segment = next(iter(windows))
+    windows = consecutive_segments(replay, context_length + length, 1, device)
+    segment = max(windows, key=_activity)
     generator = torch.Generator(device).manual_seed(0)
     frames = list(segment.obs[:, :context_length].unbind(1))
     for step in range(length):
@@ -112,6 +115,14 @@ def side_by_side(
     real = torch.cat(list(segment.obs[0, context_length:]), dim=2)
     dreamt = torch.cat([frame[0] for frame in frames[context_length:]], dim=2)
     return torch.cat([real, dreamt], dim=1).cpu()
+
+
+def _activity(segment: Segments) -> float:
+    """How much changes in a window, [1, T, ...]; less than nothing where it is not whole."""
+    if not segment.mask.all():
+        return float(segment.mask.sum()) - segment.mask.numel()
+    frames = segment.obs.float()
+    return float((frames[:, 1:] - frames[:, :-1]).abs().sum())
 
 
 def _denoiser_batches(

@@ -10,8 +10,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 # A world model of a few thousand weights: the commands are tested, not what it learns.
 TINY = (
-    "--size 32 --collect-steps 400 --num-envs 2 --steps 40 --batch-size 4 "
-    "--reward-end-batch-size 4 --reward-end-length 6 --checkpoint-every 5 --validate-every 20 "
+    "--steps 40 --batch-size 4 --reward-end-batch-size 4 --reward-end-length 6 "
+    "--checkpoint-every 5 --validate-every 20 "
     "--denoiser.cond-channels 16 --denoiser.channels 8 8 --denoiser.depths 1 1 "
     "--denoiser.attention False False --reward-end.cond-channels 8 --reward-end.channels 8 8 "
     "--reward-end.depths 1 1 --reward-end.attention False False --reward-end.lstm-dim 16 "
@@ -19,9 +19,19 @@ TINY = (
 ).split()
 
 
+PLAYED = "--size 32 --collect-steps 400 --num-envs 2".split()
+
+
+@pytest.fixture
+def learn() -> list[str]:
+    """Options for learning little, from any source."""
+    return list(TINY)
+
+
 @pytest.fixture
 def tiny() -> list[str]:
-    return list(TINY)
+    """Options for playing and learning little."""
+    return PLAYED + TINY
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def command(tmp_path: Path) -> Command:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=120,
         )
 
     return run

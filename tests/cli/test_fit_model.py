@@ -55,7 +55,7 @@ def test_an_environment_becomes_a_world_model(
     model = WorldModel.load(world)
     assert model.origin.environment is not None
     assert model.origin.environment.id == env
-    contexts = Contexts.load(world / "contexts.npz")
+    contexts = Contexts.load(world)
     assert contexts.obs.shape[1:] == (4, *model.config.obs_shape)
     frame = model.next_obs(contexts.obs[:2], contexts.actions[:2])
     assert frame.shape == (2, *model.config.obs_shape)
@@ -70,7 +70,7 @@ def test_an_environment_becomes_a_world_model(
 
 
 def test_a_replay_and_a_minari_dataset_become_world_models(
-    command: Command, tiny: list[str], tmp_path: Path
+    command: Command, learn: list[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("minari")
     environment = EnvironmentSpec(
@@ -93,15 +93,15 @@ def test_a_replay_and_a_minari_dataset_become_world_models(
         )
     to_minari(replay, tmp_path / "noise-v0")
     for dataset, name in (("replay", "A"), ("./noise-v0", "B")):
-        result = command("fit-model", "--dataset", dataset, "--name", name, *tiny)
+        result = command("fit-model", "--dataset", dataset, "--name", name, *learn)
         assert result.returncode == 0, result.stderr
         assert WorldModel.load(tmp_path / "home" / name).config.obs_shape == (1, 16, 24)
     first, second = (weights(tmp_path / "home" / name) for name in "AB")
     assert all(torch.equal(first[key], second[key]) for key in first)
 
-    other = command("fit-model", "--env", "CartPole-v1", "--dataset", "replay", *tiny)
+    other = command("fit-model", "--env", "CartPole-v1", "--dataset", "replay", *learn)
     assert_one_line(other, "dataset of another environment", "Test/Noise-v0")
-    missing = command("fit-model", "--dataset", "nowhere", *tiny)
+    missing = command("fit-model", "--dataset", "nowhere", *learn)
     assert_one_line(missing, "nowhere")
 
 
@@ -144,6 +144,30 @@ def test_a_signal_keeps_what_there_is_and_says_how_to_go_on(
     assert (tmp_path / "runs" / "Breakout" / "replay" / "index.json").exists()
 
 
+def test_a_player_may_stand_in_the_current_folder(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("def act(obs):\n    return [1] * len(obs)\n")
+    script = "from dreamenv.cli.main import main; import sys; sys.path.remove(''); main()"
+    arguments = ["--env", "CartPole-v1", "--policy", "mine:act", *tiny]
+    result = command("fit-model", *arguments, python=script)
+    assert result.returncode == 0, result.stderr
+    replay = Replay.open(tmp_path / "runs" / "CartPole" / "replay")
+    assert all((episode.actions == 1).all() for episode in replay.episodes())
+
+
+def test_overwriting_removes_nothing_before_the_new_run_has_a_source(
+    command: Command, tiny: list[str], learn: list[str], tmp_path: Path
+) -> None:
+    words = ["fit-model", "--name", "W", "--overwrite", *learn]
+    assert command(*words, *tiny, "--env", "CartPole-v1").returncode == 0
+    assert_one_line(command(*words, "--env", "CartPol-v1"), "CartPole-v1")
+    assert_one_line(command(*words, "--dataset", "nowhere"), "nowhere")
+    within = command(*words, "--dataset", "runs/W/replay")
+    assert_one_line(within, "--overwrite would remove")
+    assert Replay.open(tmp_path / "runs" / "W" / "replay").num_steps == 400
+
+
 class TestBadInput:
     def test_nothing_to_learn_from(self, command: Command) -> None:
         assert_one_line(command("fit-model"), "--env or --dataset")
@@ -152,7 +176,7 @@ class TestBadInput:
         self, command: Command, tmp_path: Path
     ) -> None:
         assert_one_line(command("fit-model", "--env", "ALE/Pnog-v5"), "ALE/Pong-v5")
-        assert not list((tmp_path / "runs").iterdir())
+        assert not (tmp_path / "runs").exists()
 
     def test_continuous_actions(self, command: Command) -> None:
         assert_one_line(command("fit-model", "--env", "Pendulum-v1"), "Pendulum-v1", "Discrete")
@@ -165,8 +189,37 @@ class TestBadInput:
         result = command("fit-model", "--env", "ALE/Pong-v5", "--policy", "agent.zip")
         assert_one_line(result, "agent.zip")
 
+    def test_a_player_that_cannot_be_imported(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "mine.py").write_text("def act(obs:\n")
+        result = command("fit-model", "--env", "ALE/Pong-v5", "--policy", "mine:act")
+        assert_one_line(result, "mine:act", "SyntaxError")
+
+    def test_how_to_play_together_with_a_dataset(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        result = command("fit-model", "--dataset", "data", "--epsilon", "0.1")
+        assert_one_line(result, "--epsilon", "--dataset")
+
+    @pytest.mark.parametrize("option", ["--out", "--dataset"])
+    def test_a_file_where_a_folder_is_meant(
+        self, command: Command, tmp_path: Path, option: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        env = ["--env", "CartPole-v1"] if option == "--out" else []
+        assert_one_line(command("fit-model", *env, option, "file"), "file")
+
+    def test_a_home_that_cannot_be_written(self, command: Command, tmp_path: Path) -> None:
+        (tmp_path / "home").write_text("")
+        assert_one_line(command("fit-model", "--env", "CartPole-v1"), "home")
+
+    def test_a_missing_rom(
+        self, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+        assert_one_line(command("fit-model", "--env", "ALE/Pong-v5"), "ROM", "ALE/Pong-v5")
+
     def test_a_world_model_that_is_there_already(self, command: Command, tmp_path: Path) -> None:
         (tmp_path / "home" / "Pong").mkdir(parents=True)
+        (tmp_path / "home" / "Pong" / "config.json").write_text("{}")
         assert_one_line(command("fit-model", "--env", "ALE/Pong-v5"), "--overwrite", "--name")
 
     def test_a_run_that_is_there_already(
@@ -184,7 +237,7 @@ class TestBadInput:
         assert "Traceback" not in result.stderr
 
     def test_a_truncated_episode_is_named_and_skipped(
-        self, command: Command, tiny: list[str], tmp_path: Path
+        self, command: Command, learn: list[str], tmp_path: Path
     ) -> None:
         collected = command(
             "collect", "--env", "ALE/Breakout-v5", "--size", "32", "--steps", "300", "--out", "data"
@@ -192,7 +245,7 @@ class TestBadInput:
         assert collected.returncode == 0, collected.stderr
         episode = tmp_path / "data" / "episodes" / "000002.npz"
         episode.write_bytes(episode.read_bytes()[:100])
-        result = command("fit-model", "--dataset", "data", "--name", "Rest", *tiny)
+        result = command("fit-model", "--dataset", "data", "--name", "Rest", *learn)
         assert result.returncode == 0, result.stderr
         assert f"skipped: {episode.relative_to(tmp_path)}" in result.stdout
 
@@ -238,5 +291,8 @@ def test_collecting_alone_goes_on_where_it_was_stopped(command: Command, tmp_pat
     more = command(*words, "--out", "a", "--epsilon", "0.5")
     assert more.returncode == 0, more.stderr
     assert Replay.open(tmp_path / "a").num_steps == 120
+    unknown = command("collect", "--env", "CartPole-v7", "--out", "b")
+    assert_one_line(unknown, "CartPole-v1")
+    assert not (tmp_path / "b").exists()
     other = command("collect", "--env", "Acrobot-v1", "--size", "16", "--out", "a")
     assert_one_line(other, "another environment")

@@ -146,8 +146,8 @@ def test_files_that_a_kill_left_half_written_are_ignored_and_cleared_away(
 ) -> None:
     replay = make_replay(3)
     abandoned = [
-        replay.folder / "episodes" / ".000001.npz-0a1b2c3d",
-        replay.folder / ".index.json-0a1b2c3d",
+        replay.folder / "episodes" / ".000001.npz-0a1b2c3d.partial",
+        replay.folder / ".index.json-0a1b2c3d.partial",
     ]
     for file in abandoned:
         file.write_bytes(b"PK")
@@ -219,7 +219,7 @@ def test_other_trouble_with_the_disk_is_not_called_a_full_one(
 
     replay = make_replay(3)
     monkeypatch.setattr(np, "savez_compressed", unplugged)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(DreamenvError, match="Input/output error"):
         replay.append(make_episode(5))
 
 

@@ -80,8 +80,8 @@ def test_a_seed_gives_one_draw_and_another_seed_another(replay: Replay) -> None:
 
 
 def test_they_come_back_as_they_were(contexts: Contexts, tmp_path: Path) -> None:
-    contexts.save(tmp_path / "contexts.npz")
-    loaded = Contexts.load(tmp_path / "contexts.npz")
+    contexts.save(tmp_path)
+    loaded = Contexts.load(tmp_path)
     for got, expected in ((loaded.obs, contexts.obs), (loaded.actions, contexts.actions)):
         assert got.dtype == expected.dtype
         assert torch.equal(got, expected)
@@ -89,22 +89,22 @@ def test_they_come_back_as_they_were(contexts: Contexts, tmp_path: Path) -> None
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"contexts\.npz holds no contexts of dreams"):
-        Contexts.load(tmp_path / "contexts.npz")
+        Contexts.load(tmp_path)
 
 
 def test_a_truncated_file_is_named(contexts: Contexts, tmp_path: Path) -> None:
     path = tmp_path / "contexts.npz"
-    contexts.save(path)
+    contexts.save(path.parent)
     whole = path.read_bytes()
     for length in range(0, len(whole), 13):
         path.write_bytes(whole[:length])
         with pytest.raises(FormatError, match=r"contexts\.npz holds no contexts of dreams"):
-            Contexts.load(path)
+            Contexts.load(path.parent)
 
 
 def test_a_damaged_file_is_named_or_read_as_it_was(contexts: Contexts, tmp_path: Path) -> None:
     path = tmp_path / "contexts.npz"
-    contexts.save(path)
+    contexts.save(path.parent)
     whole = path.read_bytes()
     refused = 0
     for place in range(0, len(whole), 3):
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_named_or_read_as_it_was(contexts: Contexts, tmp_path:
         damaged[place] ^= 0b100
         path.write_bytes(damaged)
         try:
-            loaded = Contexts.load(path)
+            loaded = Contexts.load(path.parent)
         except FormatError:
             refused += 1
         else:  # a byte that says nothing of the arrays, such as a date
@@ -126,7 +126,7 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     bomb[0] = Malicious(tmp_path / "made")
     np.savez(path, obs=bomb, actions=bomb)
     with pytest.raises(FormatError, match="holds no contexts"):
-        Contexts.load(path)
+        Contexts.load(path.parent)
     assert not (tmp_path / "made").exists()
 
 
@@ -144,7 +144,7 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
 def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
     np.savez(tmp_path / "contexts.npz", **arrays)
     with pytest.raises(FormatError, match=r"contexts\.npz holds no contexts of dreams"):
-        Contexts.load(tmp_path / "contexts.npz")
+        Contexts.load(tmp_path)
 
 
 def test_a_single_array_is_refused(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_single_array_is_refused(tmp_path: Path) -> None:
     np.save(content, np.zeros(3))
     (tmp_path / "contexts.npz").write_bytes(content.getvalue())
     with pytest.raises(FormatError, match=r"contexts\.npz holds no contexts of dreams"):
-        Contexts.load(tmp_path / "contexts.npz")
+        Contexts.load(tmp_path)
 
 
 def test_tensors_that_are_no_contexts_are_refused_when_they_are_made(contexts: Contexts) -> None:

@@ -240,6 +240,14 @@ class TestLoss:
         assert torch.equal(loss, denoiser.loss(other, actions, mask, noise))
         assert not torch.equal(loss, denoiser.loss(other, actions, torch.ones_like(mask), noise))
 
+    def test_a_change_from_padding_is_not_learned(self) -> None:
+        obs, actions = random_frames(1, 3, 3, 16, 16), torch.zeros(1, 3, dtype=torch.int64)
+        first_frame = torch.tensor([[False, False, True]])
+        for config, learned in ((TINY, True), (TINY_CHANGE, False)):
+            denoiser = randomised(Denoiser(config, 3, 4))
+            loss = denoiser.loss(obs, actions, first_frame, denoiser.draw_noise(obs))
+            assert (loss > 0) == learned
+
     def test_a_batch_of_padding_costs_nothing(self) -> None:
         denoiser = randomised(Denoiser(TINY, 3, 4))
         obs, mask = random_frames(2, 3, 3, 16, 16), torch.zeros(2, 3, dtype=torch.bool)

@@ -243,3 +243,25 @@ def test_the_emulator_of_a_single_game_is_within_reach() -> None:
     env = make_single("ALE/Breakout-v5", training=True)
     env.reset(seed=0)
     assert env.game.get_wrapper_attr("ale").getRAM().shape == (128,)
+
+
+def test_a_game_does_not_depend_on_its_place_nor_on_when_it_was_reset() -> None:
+    first = make_vector("ALE/Breakout-v5", 1, training=True)
+    third = make_vector("ALE/Breakout-v5", 3, training=True)
+    try:
+        first.reset(seed=1002)
+        third.reset(seed=0)
+        for _ in range(5):
+            third.step(np.ones(3, np.int64))
+        mask = np.array([False, False, True])
+        obs = third.reset(seed=1000, options={"reset_mask": mask})[0]
+        alone = first.reset(seed=1002)[0]
+        assert np.array_equal(obs[2], alone[0])
+        actions = np.random.default_rng(0).integers(0, 4, 200)
+        for action in actions:
+            ours = third.step(np.full(3, action))
+            theirs = first.step(np.array([action]))
+            assert np.array_equal(ours[0][2], theirs[0][0])
+    finally:
+        first.close()
+        third.close()

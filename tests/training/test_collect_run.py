@@ -9,7 +9,8 @@ from rich.console import Console
 
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import ConfigError, FormatError, GameError
+from dreamenv.errors import FormatError
+from dreamenv.real import describe
 from dreamenv.training.collect import CollectConfig
 from dreamenv.training.collect_run import collect_into
 from dreamenv.training.stopping import Stopped
@@ -33,7 +34,7 @@ def test_it_collects_and_says_what_and_what_next(
     tmp_path: Path, catch: EnvironmentSpec, console: Console
 ) -> None:
     folder = tmp_path / "replay"
-    replay = collect_into(folder, catch.id, (16,), TOY, console)
+    replay = collect_into(folder, catch, TOY, console)
     signs = replay.reward_signs
     assert replay.num_steps == 100
     assert replay.environment == catch
@@ -48,7 +49,7 @@ def test_run_again_it_collects_nothing_more(
     tmp_path: Path, catch: EnvironmentSpec, console: Console
 ) -> None:
     for _ in range(2):
-        replay = collect_into(tmp_path, catch.id, (16,), TOY, console)
+        replay = collect_into(tmp_path, catch, TOY, console)
     assert replay.num_steps == 100
     assert output(console).count("collected") == 1
 
@@ -56,16 +57,9 @@ def test_run_again_it_collects_nothing_more(
 def test_run_again_with_other_settings_it_adds(
     tmp_path: Path, catch: EnvironmentSpec, console: Console
 ) -> None:
-    collect_into(tmp_path, catch.id, (16,), TOY, console)
+    collect_into(tmp_path, catch, TOY, console)
     other = CollectConfig(steps=50, num_envs=2)
-    assert collect_into(tmp_path, catch.id, (16,), other, console).num_steps == 150
-
-
-def test_a_frame_need_not_be_square(
-    tmp_path: Path, catch: EnvironmentSpec, console: Console
-) -> None:
-    replay = collect_into(tmp_path, catch.id, (8, 12), CollectConfig(steps=5), console)
-    assert replay.environment.obs_shape == (3, 8, 12)
+    assert collect_into(tmp_path, catch, other, console).num_steps == 150
 
 
 def test_stopped_by_a_signal_it_keeps_what_it_has_and_goes_on(
@@ -85,22 +79,22 @@ def test_stopped_by_a_signal_it_keeps_what_it_has_and_goes_on(
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as keyboard:
         keyboard.setattr(Replay, "extend", interrupted)
-        with pytest.raises(Stopped, match=r"\d+ steps are kept in .*stopped: go on with the same"):
-            collect_into(stopped, catch.id, (16,), TOY, console)
+        with pytest.raises(Stopped, match=r"\d+ steps are kept in .*stopped: run the same"):
+            collect_into(stopped, catch, TOY, console)
     kept = Replay.open(stopped)
     assert kept.num_episodes >= 4
     assert kept.num_steps < TOY.steps
-    whole = collect_into(tmp_path / "whole", catch.id, (16,), TOY, console)
-    assert_same_replays(whole, collect_into(stopped, catch.id, (16,), TOY, console))
+    whole = collect_into(tmp_path / "whole", catch, TOY, console)
+    assert_same_replays(whole, collect_into(stopped, catch, TOY, console))
 
 
 def test_damaged_episodes_are_named_and_are_not_fatal(
     tmp_path: Path, catch: EnvironmentSpec, console: Console
 ) -> None:
-    lost = collect_into(tmp_path, catch.id, (16,), TOY, console).lengths[2]
+    lost = collect_into(tmp_path, catch, TOY, console).lengths[2]
     (tmp_path / "episodes" / "000002.npz").write_bytes(b"PK")
     other = CollectConfig(steps=30, num_envs=2)
-    replay = collect_into(tmp_path, catch.id, (16,), other, console)
+    replay = collect_into(tmp_path, catch, other, console)
     assert replay.num_steps == 130 - lost
     assert "skipped: " in output(console)
     assert "000002.npz" in output(console)
@@ -109,20 +103,6 @@ def test_damaged_episodes_are_named_and_are_not_fatal(
 def test_a_replay_of_another_game_is_refused(
     tmp_path: Path, catch: EnvironmentSpec, console: Console
 ) -> None:
-    collect_into(tmp_path, catch.id, (16,), TOY, console)
+    collect_into(tmp_path, catch, TOY, console)
     with pytest.raises(FormatError, match="another environment"):
-        collect_into(tmp_path, catch.id, (20,), TOY, console)
-
-
-def test_an_unknown_game_leaves_no_folder(tmp_path: Path, console: Console) -> None:
-    with pytest.raises(GameError, match="not a known environment"):
-        collect_into(tmp_path / "replay", "ALE/Pongg-v5", (16,), TOY, console)
-    assert not (tmp_path / "replay").exists()
-
-
-@pytest.mark.parametrize("size", [(), (1, 2, 3)])
-def test_a_size_of_more_than_two_numbers_is_refused(
-    tmp_path: Path, catch: EnvironmentSpec, console: Console, size: tuple[int, ...]
-) -> None:
-    with pytest.raises(ConfigError, match="give one number, or height and width"):
-        collect_into(tmp_path, catch.id, size, TOY, console)
+        collect_into(tmp_path, describe(catch.id, 20), TOY, console)

@@ -15,8 +15,10 @@ from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
-from dreamenv.training.fit_config import FitModelConfig, check_source, short_name
+from dreamenv.training.fit_config import FitModelConfig, short_name
 from dreamenv.training.fit_model import fit_model
+from dreamenv.training.source import check_source
+from dreamenv.training.validation import Validation
 from dreamenv.training.world_model import TrainingConfig
 
 MakeNoise = Callable[..., Path]
@@ -80,7 +82,7 @@ def fit(config: FitModelConfig, **options: Any) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
 def test_frames_of_any_number_of_channels_are_learned_and_shown(
     make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path, channels: int
 ) -> None:
@@ -178,7 +180,6 @@ def test_there_must_be_something_to_learn_from() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"size": (1, 2, 3)}, "size"),
         ({"validate_every": 0}, "validate_every"),
         ({"name": "../elsewhere"}, "name"),
         ({"checkpoint_every": 0}, "checkpoint_every"),
@@ -191,8 +192,40 @@ def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: st
         FitModelConfig(**change)
 
 
-def test_a_world_model_is_named_after_its_game() -> None:
+def test_a_world_model_is_named_after_its_game(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert short_name("ALE/Pong-v5") == "Pong"
     assert short_name("CartPole-v1") == "CartPole"
     assert short_name("package:Catch-v0") == "Catch"
+    assert short_name("my-video-v0") == "my-video"
+    assert short_name("atari/pong/expert-v0") == "atari-pong-expert"
     assert FitModelConfig(env="ALE/Breakout-v5").run_folder.path == Path("runs/Breakout")
+    (tmp_path / "Pong" / "replay").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "Pong")
+    for dataset in (".", "replay", "replay/", "../Pong/"):
+        assert FitModelConfig(dataset=dataset).world_name == "Pong"
+    with pytest.raises(ConfigError, match="add --name"):
+        _ = FitModelConfig(dataset="/").world_name
+
+
+def test_a_run_does_not_go_on_with_other_episodes(
+    make_noise: MakeNoise, config: FitModelConfig
+) -> None:
+    folder = make_noise()
+    fit(config)
+    replay = Replay.open(folder)
+    replay.append(replay.load(0))
+    with pytest.raises(ConfigError, match="has changed since the run was begun"):
+        fit(config, resume=True)
+
+
+def test_how_it_was_fit_is_kept_with_the_model(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    fit(config)
+    how = WorldModel.load(tmp_path / "home" / "Noise").origin.fit
+    assert FitModelConfig.from_dict(how["settings"], "origin") == config
+    assert (how["steps_in_data"], how["episodes_in_data"]) == (36, 3)
+    assert Validation.from_dict(how["validation"], "origin").frames == 8

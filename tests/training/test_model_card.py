@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from dreamenv.training.model_card import figures, model_card
 from dreamenv.training.validation import Detection, Validation
 
 VALIDATION = Validation(
+    frames=100,
     losses=((0.5, 0.25), (20.0, 0.125)),
     psnr=41.756,
     rewards=(Detection(0, 0, 3), Detection(90, 95, 91), Detection(3, 4, 6)),
@@ -29,8 +31,14 @@ def test_figures_have_a_label_and_a_value_each() -> None:
 
 
 def test_frames_that_were_all_right_are_exact() -> None:
-    exact = Validation(VALIDATION.losses, None, VALIDATION.rewards, VALIDATION.end)
+    exact = replace(VALIDATION, psnr=None)
     assert dict(figures(exact))["next frame, PSNR"] == "exact"
+
+
+def test_frames_that_were_not_judged_have_no_figure() -> None:
+    nothing = dict(figures(replace(VALIDATION, frames=0, psnr=None)))
+    assert nothing["next frame, PSNR"] == "-"
+    assert nothing["denoising loss at σ = 20"] == "-"
 
 
 def test_a_card_says_what_it_is_of_and_how_good(

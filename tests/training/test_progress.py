@@ -44,7 +44,7 @@ def test_without_a_terminal_a_line_comes_at_intervals_and_at_the_end(
     assert lines(console) == [
         "fit: 40/100, 4.0/s, 0:00:15 left, loss 40",
         "fit: 80/100, 4.0/s, 0:00:05 left, loss 80",
-        "fit: 100/100, 4.0/s",
+        "fit: 100/100, 4.0/s, loss 100",
     ]
 
 

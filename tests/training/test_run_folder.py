@@ -7,7 +7,7 @@ import pytest
 
 from dreamenv.config import Config
 from dreamenv.errors import ConfigError, DreamenvError, FormatError
-from dreamenv.training.run_folder import RunFolder, home
+from dreamenv.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ def run(tmp_path: Path) -> RunFolder:
 def begin(
     run: RunFolder, config: Config | None = None, *, resume: bool = False, overwrite: bool = False
 ) -> None:
-    run.begin(config or Settings(), resume=resume, overwrite=overwrite)
+    run.check(config or Settings(), resume=resume, overwrite=overwrite)
+    if not resume:
+        run.begin(config or Settings())
 
 
 def test_a_new_run_keeps_its_configuration(run: RunFolder) -> None:
@@ -113,24 +115,28 @@ def test_a_full_disk_is_told_in_one_line(run: RunFolder, monkeypatch: pytest.Mon
         begin(run)
 
 
-def test_a_folder_that_came_to_nothing_can_be_removed(run: RunFolder) -> None:
-    begin(run)
-    run.discard_if_empty()
+def test_checking_changes_nothing(run: RunFolder) -> None:
+    run.check(Settings(), resume=False, overwrite=False)
     assert not run.path.exists()
     begin(run)
-    run.replay.mkdir()
-    run.discard_if_empty()
-    assert run.replay.exists()
+    run.check(Settings(steps=4), resume=False, overwrite=True)
+    run.check(Settings(), resume=True, overwrite=False)
 
 
-def test_world_models_are_kept_in_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DREAMENV_HOME", str(tmp_path))
-    assert home() == tmp_path
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for unset in ("", None):
-        monkeypatch.setenv("DREAMENV_HOME", "") if unset == "" else monkeypatch.delenv(
-            "DREAMENV_HOME"
-        )
-        assert home() == tmp_path / ".cache" / "dreamenv"
+def test_a_checkpoint_without_its_run_is_not_taken_for_the_new_ones(run: RunFolder) -> None:
+    run.checkpoint.parent.mkdir(parents=True)
+    run.checkpoint.write_bytes(b"of another run")
+    begin(run)
+    assert not run.checkpoint.exists()
+
+
+def test_going_on_removes_what_was_left_half_written(run: RunFolder) -> None:
+    begin(run)
+    run.checkpoint.parent.mkdir()
+    whole = run.checkpoint
+    half = whole.with_name(f".{whole.name}-0a1b2c3d.partial")
+    for file in (whole, half):
+        file.write_bytes(b"")
+    run.go_on()
+    assert whole.exists()
+    assert not half.exists()
