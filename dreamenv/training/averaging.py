@@ -1,6 +1,7 @@
 """The moving average of a model's weights, which is what is saved."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,11 +36,11 @@ class MovingAverage:
         for copied, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             copied.copy_(buffer)
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on."""
         return {"module": self.module.state_dict(), "updates": self._updates}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
-        self.module.load_state_dict(state["module"])  # type: ignore[arg-type]
-        self._updates = state["updates"]  # type: ignore[assignment]
+        self.module.load_state_dict(state["module"])
+        self._updates = state["updates"]

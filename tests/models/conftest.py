@@ -12,6 +12,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.diamond import load_diamond_state_dict
+
 BESIDE_THE_CHECKOUT = Path(__file__).parents[3] / "shared" / "reference"
 
 
@@ -57,6 +60,32 @@ def load_reference(reference_folder: Path) -> Callable[[str], Reference]:
         return Reference(config, weights, tensors)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def denoiser_of() -> Callable[[Reference], Denoiser]:
+    """Builds the denoiser that a file of vectors belongs to."""
+
+    def build(reference: Reference) -> Denoiser:
+        config = reference.config
+        denoiser = Denoiser(
+            DenoiserConfig(
+                context_length=config["num_steps_conditioning"],
+                cond_channels=config["cond_channels"],
+                channels=tuple(config["channels"]),
+                depths=tuple(config["depths"]),
+                attention=tuple(bool(attends) for attends in config["attn_depths"]),
+                sigma_data=config["sigma_data"],
+                sigma_offset=config["sigma_offset_noise"],
+            ),
+            config["img_channels"],
+            config["num_actions"],
+        )
+        weights = {f"denoiser.{key}": tensor for key, tensor in reference.weights.items()}
+        load_diamond_state_dict(weights, denoiser=denoiser)
+        return denoiser
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigError
 from dreamenv.models.denoiser import Denoiser, DenoiserConfig, TrainingNoise
-from dreamenv.models.diamond import diamond_state_dict, load_diamond_state_dict
+from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
 
 BYTE_LEVEL = 2 / 255
@@ -18,25 +18,6 @@ TINY = DenoiserConfig(
     context_length=2, cond_channels=16, channels=(8, 16), depths=(1, 1), attention=(False, True)
 )
 TINY_CHANGE = replace(TINY, fold=2, target="change", sigma_data=1.0, sigma_offset=0.0)
-
-
-def denoiser_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Denoiser:
-    denoiser = Denoiser(
-        DenoiserConfig(
-            context_length=config["num_steps_conditioning"],
-            cond_channels=config["cond_channels"],
-            channels=tuple(config["channels"]),
-            depths=tuple(config["depths"]),
-            attention=tuple(bool(attends) for attends in config["attn_depths"]),
-            sigma_data=config["sigma_data"],
-            sigma_offset=config["sigma_offset_noise"],
-        ),
-        config["img_channels"],
-        config["num_actions"],
-    )
-    published = {f"denoiser.{key}": tensor for key, tensor in weights.items()}
-    load_diamond_state_dict(published, denoiser=denoiser)
-    return denoiser
 
 
 def randomised(denoiser: Denoiser) -> Denoiser:
@@ -52,10 +33,13 @@ def random_frames(*shape: int) -> Tensor:
 
 class TestReference:
     def test_preconditioners(
-        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+        self,
+        load_reference: Callable[[str], Any],
+        denoiser_of: Callable[[Any], Denoiser],
+        assert_close: Callable[..., None],
     ) -> None:
         reference = load_reference("denoiser")
-        denoiser = denoiser_of(reference.config, reference.weights)
+        denoiser = denoiser_of(reference)
         cases = reference.prefixes("sigma")
         assert cases
         for case in cases:
@@ -65,10 +49,13 @@ class TestReference:
 
     @torch.no_grad()
     def test_network_and_denoised_frame(
-        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+        self,
+        load_reference: Callable[[str], Any],
+        denoiser_of: Callable[[Any], Denoiser],
+        assert_close: Callable[..., None],
     ) -> None:
         reference = load_reference("denoiser")
-        denoiser = denoiser_of(reference.config, reference.weights)
+        denoiser = denoiser_of(reference)
         for case in reference.prefixes("sigma"):
             noisy, sigma = reference[f"{case}.noisy"], reference[f"{case}.sigma"]
             obs, act = reference[f"{case}.obs"], reference[f"{case}.act"]
@@ -78,10 +65,13 @@ class TestReference:
             assert error <= BYTE_LEVEL + 1e-6
 
     def test_loss_and_gradient(
-        self, load_reference: Callable[[str], Any], assert_close: Callable[..., None]
+        self,
+        load_reference: Callable[[str], Any],
+        denoiser_of: Callable[[Any], Denoiser],
+        assert_close: Callable[..., None],
     ) -> None:
         reference = load_reference("denoiser_loss")
-        denoiser = denoiser_of(reference.config, reference.weights)
+        denoiser = denoiser_of(reference)
         noise = TrainingNoise(reference["sigma"], reference["offset_noise"], reference["noise"])
         loss = denoiser.loss(reference["obs"], reference["act"], reference["mask"], noise)
         loss.backward()

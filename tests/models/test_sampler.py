@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig
-from dreamenv.models.diamond import load_diamond_state_dict
+from dreamenv.models.denoiser import Denoiser
 from dreamenv.models.sampler import Denoise, SamplerConfig, sample, schedule, step
 
 BYTE_LEVEL = 2 / 255
@@ -22,23 +21,8 @@ def reference(load_reference: Callable[[str], Any]) -> Any:
 
 
 @pytest.fixture
-def denoise(reference: Any) -> Denoise:
-    config = reference.config
-    denoiser = Denoiser(
-        DenoiserConfig(
-            context_length=config["num_steps_conditioning"],
-            cond_channels=config["cond_channels"],
-            channels=tuple(config["channels"]),
-            depths=tuple(config["depths"]),
-            attention=tuple(bool(attends) for attends in config["attn_depths"]),
-            sigma_data=config["sigma_data"],
-            sigma_offset=config["sigma_offset_noise"],
-        ),
-        config["img_channels"],
-        config["num_actions"],
-    )
-    weights = {f"denoiser.{key}": tensor for key, tensor in reference.weights.items()}
-    load_diamond_state_dict(weights, denoiser=denoiser)
+def denoise(reference: Any, denoiser_of: Callable[[Any], Denoiser]) -> Denoise:
+    denoiser = denoiser_of(reference)
     return lambda noisy, sigma: denoiser(noisy, sigma, reference["obs"], reference["act"])
 
 
