@@ -1,5 +1,7 @@
 """Devices: which one is meant, and in which precision it computes."""
 
+from collections.abc import Mapping
+
 import torch
 
 from dreamenv.errors import InputError
@@ -33,13 +35,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for products in bf16, which makes them pay."""
+    """Whether the device has instructions for products in bf16, which makes them pay.
+
+    An older torch cannot tell of a CPU, which is then taken to have none.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _is_there(kind: str) -> bool:

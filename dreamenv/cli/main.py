@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from dreamenv.errors import DreamenvError
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(_help())
         sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        sys.stdout.write(f"dreamenv {version('dreamenv')}\n")
+        sys.exit(0)
     if words[0] not in _COMMANDS:
         sys.stderr.write(f"dreamenv: there is no command {words[0]!r}; see dreamenv --help\n")
         sys.exit(2)
@@ -54,6 +58,7 @@ def _help() -> str:
             *lines,
             "",
             "dreamenv COMMAND --help shows the options of a command.",
+            "dreamenv --version shows the version.",
             "",
         ]
     )

@@ -218,7 +218,7 @@ class _Collector:
         # Episodes of a game that a kill left half in the replay. Played again, they are the same.
         self._already_there = replay.next_number - progress.first_episode - progress.episodes
         self._next_game = progress.first_game + progress.games
-        self._finished: dict[int, list[Episode]] = {}
+        self._finished: dict[int, _Game] = {}
         self._obs, _ = env.reset(seed=0)
         self._games: list[_Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
 
@@ -229,9 +229,7 @@ class _Collector:
     @property
     def steps_sure(self) -> int:
         """How many of the steps played are, or will be, in the replay."""
-        finished = (len(episode) for game in self._finished.values() for episode in game)
-        playing = (game.steps for game in self._games if game is not None)
-        played = self.progress.steps + sum(finished) + sum(playing)
+        played = self.progress.steps + sum(game.steps for game in self._pending())
         return min(played, self._config.steps)
 
     def step(self) -> None:
@@ -275,7 +273,7 @@ class _Collector:
 
     def _finish(self, slot: int, game: _Game) -> None:
         """Takes a game's episodes, and starts the next where more steps are wanted."""
-        self._finished[game.number] = game.episodes
+        self._finished[game.number] = game
         self._games[slot] = None
         if self.steps_sure < self._config.steps:
             self._games[slot] = self._start_game(slot)
@@ -284,15 +282,17 @@ class _Collector:
         """Ends games that, with those before them, have all the steps that are wanted."""
         if self.steps_sure < self._config.steps:
             return
-        steps = {number: sum(map(len, game)) for number, game in self._finished.items()}
-        steps |= {game.number: game.steps for game in self._games if game is not None}
         for slot, game in enumerate(self._games):
             if game is None:
                 continue
-            before = sum(count for number, count in steps.items() if number < game.number)
-            if self.progress.steps + before + game.steps >= self._config.steps:
+            so_far = sum(other.steps for other in self._pending() if other.number <= game.number)
+            if self.progress.steps + so_far >= self._config.steps:
                 game.end_episode(terminated=False, truncated=False, next_frame=game.frames[-1])
                 self._finish(slot, game)
+
+    def _pending(self) -> list[_Game]:
+        """Returns the games that are not in the replay yet, finished ones and others."""
+        return [*self._finished.values(), *(game for game in self._games if game is not None)]
 
     def _start_game(self, slot: int) -> _Game:
         number = self._next_game
@@ -310,10 +310,10 @@ class _Collector:
         """Hands finished games to the replay, as far as all before them are finished."""
         while not self.progress.is_complete:
             progress = self.progress
-            episodes = self._finished.pop(progress.first_game + progress.games, None)
-            if episodes is None:
+            game = self._finished.pop(progress.first_game + progress.games, None)
+            if game is None:
                 return
-            kept = _first_steps(episodes, progress.config.steps - progress.steps)
+            kept = _first_steps(game.episodes, progress.config.steps - progress.steps)
             self._replay.extend(kept[self._already_there :])
             self._already_there = 0
             progress = replace(

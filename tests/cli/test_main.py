@@ -19,6 +19,13 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "collect" in printed
 
 
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith("dreamenv 0.")
+
+
 def test_no_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([])
