@@ -1,6 +1,7 @@
 """Minari data sets in and out."""
 
 import importlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,14 @@ def to_minari(replay: Replay, dataset: str | Path) -> None:
         raise InputError(f"{replay.folder}: has no episode to export; collect some first")
     dataset_id = target.name if _is_path(dataset) else str(dataset)
     _register(dataset_id, in_namespace=not _is_path(dataset))
+    try:
+        _write(replay, target, dataset_id)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _write(replay: Replay, target: Path, dataset_id: str) -> None:
     observation_space, action_space = _spaces(replay.environment)
     with naming_disk_errors(target), atomic_folder_update(target / "data") as staging:
         storage = _module("minari.dataset.minari_storage").MinariStorage.new(
@@ -136,7 +145,8 @@ def _is_path(dataset: str | Path) -> bool:
 
 def _locate(dataset: str | Path) -> Path:
     if _is_path(dataset):
-        return Path(dataset)
+        # Minari joins a relative path to itself.
+        return Path(dataset).resolve()
     folder: Path = _module("minari.storage.datasets_root_dir").get_dataset_path(dataset)
     return folder
 

@@ -93,6 +93,29 @@ def test_a_replay_comes_back_from_minari_as_it_was(
         same_episodes(expected, episode)
 
 
+def test_a_relative_folder_is_one_from_here(
+    tmp_path: Path,
+    make_replay: MakeReplay,
+    same_episodes: SameEpisodes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replay = make_replay(3, 2)
+    monkeypatch.chdir(tmp_path)
+    to_minari(replay, "./grid-v0")
+    assert (tmp_path / "grid-v0" / "data").is_dir()
+    again = from_minari(Path("grid-v0"), Path("again"))
+    for expected, episode in zip(replay.episodes(), again.episodes(), strict=True):
+        same_episodes(expected, episode)
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, make_replay: MakeReplay) -> None:
+    replay = make_replay(3, 2)
+    (replay.folder / "episodes" / "000001.npz").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"000001\.npz"):
+        to_minari(replay, tmp_path / "grid-v0")
+    assert not (tmp_path / "grid-v0").exists()
+
+
 def test_minari_lists_and_reads_what_was_exported(
     make_replay: MakeReplay, make_episode: MakeEpisode
 ) -> None:
