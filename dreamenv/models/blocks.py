@@ -6,6 +6,7 @@ and Karras et al. (2022).
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,20 +19,33 @@ HEAD_SIZE = 8
 EPSILON = 1e-5
 
 
-def check_levels(channels: Sequence[int], depths: Sequence[int], attention: Sequence[bool]) -> None:
-    """Checks the widths and depths of the levels of a U-Net or of its way down.
+@dataclass(frozen=True)
+class Levels:
+    """The levels of a U-Net, or of its way down, from the finest.
+
+    Attributes:
+        channels: Width of each level.
+        depths: Residual blocks of each level on the way down.
+        attention: Whether the blocks of a level attend.
 
     Raises:
-        ConfigError: The lists differ in length, or a number in them cannot work.
+        ConfigError: The three differ in length, or a number in them cannot work.
     """
-    if not channels or not len(channels) == len(depths) == len(attention):
-        raise ConfigError(
-            f"channels, depths and attention have {len(channels)}, {len(depths)} and "
-            f"{len(attention)} entries; give each one entry a level"
-        )
-    if min(depths) < 1:
-        raise ConfigError(f"depths is {tuple(depths)}; each level needs at least 1 block")
-    check_channels(channels)
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    attention: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        lengths = len(self.channels), len(self.depths), len(self.attention)
+        if not self.channels or len(set(lengths)) > 1:
+            raise ConfigError(
+                f"channels, depths and attention have {lengths[0]}, {lengths[1]} and {lengths[2]} "
+                f"entries; give each one entry a level"
+            )
+        if min(self.depths) < 1:
+            raise ConfigError(f"depths is {self.depths}; each level needs at least 1 block")
+        check_channels(self.channels)
 
 
 def check_channels(channels: Sequence[int]) -> None:
@@ -257,31 +271,24 @@ class DownPath(nn.Module):
     """The way down: levels of residual blocks, halved in between, then two with attention.
 
     Args:
-        channels: Width of each level. The input has the first.
-        depths: Residual blocks of each level.
-        attention: Whether the blocks of a level attend.
+        levels: Its levels. The input has the width of the first.
         cond_channels: Size of the condition.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        depths: Sequence[int],
-        attention: Sequence[bool],
-        cond_channels: int,
-    ) -> None:
+    def __init__(self, levels: Levels, cond_channels: int) -> None:
         super().__init__()
+        channels = levels.channels
         self.shrink = nn.ModuleList([nn.Identity()])
         self.shrink.extend(conv3x3(width, width, stride=2) for width in channels[:-1])
         self.levels = nn.ModuleList()
-        for level, (width, depth) in enumerate(zip(channels, depths, strict=True)):
+        for level, (width, depth) in enumerate(zip(channels, levels.depths, strict=True)):
             above = channels[max(0, level - 1)]
             self.levels.append(
                 ResidualStack(
                     [above] + [width] * (depth - 1),
                     [width] * depth,
                     cond_channels,
-                    attention=attention[level],
+                    attention=levels.attention[level],
                 )
             )
         last = [channels[-1]] * 2
@@ -309,25 +316,20 @@ class DownPath(nn.Module):
 class UpPath(nn.Module):
     """The way up: mirrors `DownPath`, one block more a level, each fed what the way down left."""
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        depths: Sequence[int],
-        attention: Sequence[bool],
-        cond_channels: int,
-    ) -> None:
+    def __init__(self, levels: Levels, cond_channels: int) -> None:
         super().__init__()
+        channels = levels.channels
         self.grow = nn.ModuleList([nn.Identity()])
         self.grow.extend(Upsample(width) for width in reversed(channels[:-1]))
         self.levels = nn.ModuleList()
         for level in reversed(range(len(channels))):
-            width, above, depth = channels[level], channels[max(0, level - 1)], depths[level]
+            width, above, depth = channels[level], channels[max(0, level - 1)], levels.depths[level]
             self.levels.append(
                 ResidualStack(
                     [2 * width] * depth + [width + above],
                     [width] * depth + [above],
                     cond_channels,
-                    attention=attention[level],
+                    attention=levels.attention[level],
                 )
             )
 
@@ -355,23 +357,15 @@ class UNet(nn.Module):
     """The U-Net: down, middle, up, each block conditioned.
 
     Args:
-        channels: Width of each level, from the finest.
-        depths: Residual blocks of each level on the way down.
-        attention: Whether the blocks of a level attend.
+        levels: Its levels. The input has the width of the first.
         cond_channels: Size of the condition.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        depths: Sequence[int],
-        attention: Sequence[bool],
-        cond_channels: int,
-    ) -> None:
+    def __init__(self, levels: Levels, cond_channels: int) -> None:
         super().__init__()
-        self.down = DownPath(channels, depths, attention, cond_channels)
-        self.up = UpPath(channels, depths, attention, cond_channels)
-        self.multiple = 2 ** (len(channels) - 1)
+        self.down = DownPath(levels, cond_channels)
+        self.up = UpPath(levels, cond_channels)
+        self.multiple = 2 ** (len(levels.channels) - 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Maps [N, channels[0], H, W] to the same shape, for any H and W.

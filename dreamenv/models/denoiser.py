@@ -17,9 +17,9 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.blocks import (
     ActionEmbedding,
     FourierFeatures,
+    Levels,
     UNet,
     check_fold,
-    check_levels,
     conv3x3,
     fold_frames,
     group_norm,
@@ -65,7 +65,7 @@ class DenoiserConfig(Config):
     sigma_max: float = 20.0
 
     def __post_init__(self) -> None:
-        check_levels(self.channels, self.depths, self.attention)
+        _ = self.levels  # It checks itself.
         check_fold(self.fold)
         if self.context_length < 1:
             raise ConfigError(f"context_length is {self.context_length}; it must be at least 1")
@@ -88,6 +88,15 @@ class DenoiserConfig(Config):
                 f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; they must be "
                 f"above 0, the first not above the second"
             )
+
+    @property
+    def levels(self) -> Levels:
+        """The levels of the network.
+
+        Raises:
+            ConfigError: They cannot work.
+        """
+        return Levels(self.channels, self.depths, self.attention)
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ class DenoiserNetwork(nn.Module):
         self.action_embedding = ActionEmbedding(num_actions, cond // length)
         self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
         self.conv_in = conv3x3((length + 1) * obs_channels * squares, first)
-        self.unet = UNet(config.channels, config.depths, config.attention, cond)
+        self.unet = UNet(config.levels, cond)
         self.norm_out = group_norm(first)
         self.conv_out = conv3x3(first, obs_channels * squares)
         nn.init.zeros_(self.conv_out.weight)

@@ -12,8 +12,8 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.blocks import (
     ActionEmbedding,
     DownPath,
+    Levels,
     check_fold,
-    check_levels,
     conv3x3,
     fold_frames,
 )
@@ -44,13 +44,22 @@ class RewardEndConfig(Config):
     fold: int = 1
 
     def __post_init__(self) -> None:
-        check_levels(self.channels, self.depths, self.attention)
+        _ = self.levels  # It checks itself.
         check_fold(self.fold)
         if self.cond_channels < 1 or self.lstm_dim < 1:
             raise ConfigError(
                 f"cond_channels is {self.cond_channels} and lstm_dim {self.lstm_dim}; both must "
                 f"be at least 1"
             )
+
+    @property
+    def levels(self) -> Levels:
+        """The levels of the network.
+
+        Raises:
+            ConfigError: They cannot work.
+        """
+        return Levels(self.channels, self.depths, self.attention)
 
 
 class RewardEndOutput(NamedTuple):
@@ -91,7 +100,7 @@ class RewardEndModel(nn.Module):
         channels, height, width = obs_shape
         self.action_embedding = ActionEmbedding(num_actions, config.cond_channels)
         self.conv_in = conv3x3(2 * channels * config.fold**2, config.channels[0])
-        self.down = DownPath(config.channels, config.depths, config.attention, config.cond_channels)
+        self.down = DownPath(config.levels, config.cond_channels)
         # Every halving rounds up, so their product divides at once.
         divisor = config.fold * 2 ** (len(config.channels) - 1)
         pixels = -(-height // divisor) * -(-width // divisor)

@@ -142,7 +142,7 @@ class _Fit:
             self._batches.load_state_dict(state["batches"])
         self._has_held_out = any(info.held_out for info in replay.infos)
         if not self._has_held_out:
-            say(console, "one episode only: nothing is held out, and nothing will be validated")
+            say(console, "no episode is held out, so nothing will be validated: collect more")
 
     def go(self, stop: StopRequest) -> None:
         """Trains to the last step, and validates there if nowhere else."""

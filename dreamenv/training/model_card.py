@@ -40,7 +40,7 @@ def model_card(
         "",
     ]
     if validation is None:
-        return "\n".join([*lines, "Not measured: there were too few episodes to hold one out.", ""])
+        return "\n".join([*lines, "Not measured: no episode was held out.", ""])
     rows = ["| figure | value |", "|---|---|"]
     rows += [f"| {label} | {value} |" for label, value in figures(validation)]
     return "\n".join([*lines, *rows, ""])

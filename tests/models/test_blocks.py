@@ -7,6 +7,7 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.blocks import (
     AdaptiveGroupNorm,
     FourierFeatures,
+    Levels,
     ResidualBlock,
     SelfAttention,
     UNet,
@@ -41,7 +42,10 @@ def test_folding_keeps_a_square_of_pixels_in_one_place() -> None:
 @given(height=st.integers(1, 40), width=st.integers(1, 40), levels=st.integers(1, 4))
 @torch.no_grad()
 def test_the_unet_keeps_any_size(height: int, width: int, levels: int) -> None:
-    unet = UNet((8, 16, 8, 24)[:levels], (1, 2, 1, 1)[:levels], (True, False) * 2, cond_channels=4)
+    unet = UNet(
+        Levels((8, 16, 8, 24)[:levels], (1, 2, 1, 1)[:levels], ((True, False) * 2)[:levels]),
+        cond_channels=4,
+    )
     assert unet(torch.randn(1, 8, height, width), torch.randn(1, 4)).shape == (1, 8, height, width)
 
 
