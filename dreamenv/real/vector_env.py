@@ -16,7 +16,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
-    """N real environments with observations uint8 [N, C, H, W], raw rewards and their scores.
+    """N real environments with observations uint8 [N, H, W, C], raw rewards and their scores.
 
     An environment that ends starts anew within the same step (`AutoresetMode.SAME_STEP`, named
     in `metadata`): `step` returns its new first frame, and its last one is in `info`. Beside
@@ -29,7 +29,7 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
 
     The `info` of a step that ended any episode also has:
 
-    - `final_obs` (uint8 [N, C, H, W]): the last frame of each episode that ended; elsewhere the
+    - `final_obs` (uint8 [N, H, W, C]): the last frame of each episode that ended; elsewhere the
       same as the observation.
     - `_final_obs` (bool [N]): which episodes ended.
 
@@ -59,7 +59,8 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
         self.environment = environment
         self.num_envs = env.num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_observation_space = Box(0, 255, environment.obs_shape, np.uint8)
+        channels, height, width = environment.obs_shape
+        self.single_observation_space = Box(0, 255, (height, width, channels), np.uint8)
         self.single_action_space = Discrete(environment.num_actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -79,7 +80,7 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
                 to start anew; the others stay where they are.
 
         Returns:
-            The first frames, uint8 [N, C, H, W], and the info.
+            The first frames, uint8 [N, H, W, C], and the info.
 
         Raises:
             InputError: `seed` is negative or too large.
@@ -91,7 +92,7 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
         self._scores = np.where(reset_mask, 0.0, self._scores)
         if self._lives_end_episodes:
             self._lives = info["lives"]
-        return self._channels_first(frames), self._with_scores(info, self._none())
+        return self._own_frames(frames), self._with_scores(info, self._none())
 
     def step(
         self, actions: npt.NDArray[np.int64]
@@ -99,14 +100,14 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
         """Holds each of the actions, integers [N], for one step.
 
         Returns:
-            The frames uint8 [N, C, H, W], the raw rewards float64 [N], terminated and truncated
+            The frames uint8 [N, H, W, C], the raw rewards float64 [N], terminated and truncated
             bool [N], and the info.
 
         Raises:
             InputError: `actions` are not N integers of the action space.
         """
         frames, rewards, terminated, truncated, info = self._env.step(self._checked(actions))
-        obs = self._channels_first(frames)
+        obs = self._own_frames(frames)
         game_over = terminated | truncated
         life_lost = self._lose_lives(info, game_over)
         self._scores += rewards
@@ -151,13 +152,13 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
     def _final_obs(self, obs: Frames, info: dict[str, Any], game_over: Flags) -> Frames:
         final_obs = obs.copy()
         if game_over.any():
-            final_obs[game_over] = self._channels_first(np.stack(info["final_obs"][game_over]))
+            final_obs[game_over] = self._own_frames(np.stack(info["final_obs"][game_over]))
         return final_obs
 
-    def _channels_first(self, frames: Frames) -> Frames:
-        """[N, ..., H, W, C] -> [N, C, H, W], in memory of its own."""
+    def _own_frames(self, frames: Frames) -> Frames:
+        """[N, ..., H, W, C] -> [N, H, W, C], in memory of its own."""
         channels, height, width = self.environment.obs_shape
-        return frames.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).copy()
+        return frames.reshape(-1, height, width, channels).copy()
 
     def _none(self) -> Flags:
         return np.zeros(self.num_envs, np.bool_)

@@ -219,7 +219,7 @@ class _Collector:
         self._already_there = replay.next_number - progress.first_episode - progress.episodes
         self._next_game = progress.first_game + progress.games
         self._finished: dict[int, _Game] = {}
-        self._obs, _ = env.reset(seed=0)
+        self._obs = _channels_first(env.reset(seed=0)[0])
         self._games: list[_Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
 
     @property
@@ -236,8 +236,9 @@ class _Collector:
         """Plays one step of every game, and hands over those that are finished."""
         actions = self._choose()
         obs, rewards, terminated, truncated, info = self._env.step(actions)
-        self._obs = obs
-        final_obs, ended = info.get("final_obs", obs), terminated | truncated
+        self._obs = _channels_first(obs)
+        final_obs = _channels_first(info["final_obs"]) if "final_obs" in info else self._obs
+        ended = terminated | truncated
         for slot, game in enumerate(self._games):
             if game is None:
                 continue
@@ -246,7 +247,7 @@ class _Collector:
                 game.end_episode(
                     terminated=bool(terminated[slot]),
                     truncated=bool(truncated[slot]),
-                    next_frame=obs[slot].copy(),
+                    next_frame=self._obs[slot].copy(),
                 )
             if info["game_over"][slot]:
                 self._finish(slot, game)
@@ -302,7 +303,8 @@ class _Collector:
         # seeds of games are from 2**29 to 2**31 - 2**29, so that it never leaves what reset takes.
         game_seed = int(seeds.generate_state(1)[0] >> 2) + 2**29
         only_this = np.arange(self._env.num_envs) == slot
-        obs, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
+        frames, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
+        obs = _channels_first(frames)
         self._obs = np.where(only_this[:, None, None, None], obs, self._obs)
         return _Game(number, np.random.default_rng(seeds), [obs[slot].copy()])
 
@@ -324,6 +326,11 @@ class _Collector:
             )
             self._record = self._record.with_last(progress)
             self._record.write(self._replay.folder)
+
+
+def _channels_first(frames: Frames) -> Frames:
+    """[N, H, W, C], as environments give them, -> [N, C, H, W], as they are stored."""
+    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
 
 def _first_steps(episodes: list[Episode], steps: int) -> list[Episode]:

@@ -84,7 +84,7 @@ def test_every_step_of_the_vector_env_equals_the_preprocessing_done_by_hand(
     obs, info = env.reset(seed=3)
     noops = info["episode_frame_number"]
     for i, game in enumerate(games):
-        np.testing.assert_array_equal(obs[i].transpose(1, 2, 0), game.reset(noops[i]))
+        np.testing.assert_array_equal(obs[i], game.reset(noops[i]))
     for _ in range(steps):
         actions = rng.integers(env.environment.num_actions, size=2)
         obs, rewards, terminated, truncated, info = env.step(actions)
@@ -93,14 +93,14 @@ def test_every_step_of_the_vector_env_equals_the_preprocessing_done_by_hand(
             ended = game_over or (training and life_lost)
             last = info["final_obs"][i] if ended else obs[i]
             scores[i] += reward
-            np.testing.assert_array_equal(last.transpose(1, 2, 0), frame)
+            np.testing.assert_array_equal(last, frame)
             assert (rewards[i], terminated[i], truncated[i]) == (reward, ended, False)
             assert (info["game_over"][i], info["score"][i]) == (game_over, scores[i])
             assert bool(info.get("_final_obs", [False, False])[i]) == ended
             if game_over:
                 scores[i] = 0
                 frame = game.reset(info["episode_frame_number"][i])
-            np.testing.assert_array_equal(obs[i].transpose(1, 2, 0), frame)
+            np.testing.assert_array_equal(obs[i], frame)
             highest = max(highest, abs(reward))
             lost_lives += life_lost
             games_over += game_over

@@ -88,7 +88,7 @@ def test_image_observations_are_resized_by_area_whatever_their_layout(
     np.testing.assert_array_equal(single.step(0)[0], expected)
 
     vector = make_vector(spec, 2, training=True)
-    expected = np.stack([expected.transpose(2, 0, 1)] * 2)
+    expected = np.stack([expected] * 2)
     np.testing.assert_array_equal(vector.reset(seed=0)[0], expected)
     np.testing.assert_array_equal(vector.step(np.array([0, 1]))[0], expected)
 

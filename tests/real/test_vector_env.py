@@ -39,7 +39,7 @@ def test_the_spaces_are_those_of_the_specification(env_id: str) -> None:
     spec = describe(env_id, (24, 32))
     env = make_vector(spec, 3, training=True)
     assert env.num_envs == 3
-    assert env.single_observation_space == Box(0, 255, (3, 24, 32), np.uint8)
+    assert env.single_observation_space == Box(0, 255, (24, 32, 3), np.uint8)
     assert env.single_action_space == Discrete(spec.num_actions)
     assert env.observation_space == batch_space(env.single_observation_space, 3)
     assert env.environment == spec
@@ -77,7 +77,7 @@ def test_every_step_equals_that_of_single_environments_with_consecutive_seeds() 
 
     obs, _ = vector.reset(seed=4)
     for i, single in enumerate(singles):
-        np.testing.assert_array_equal(obs[i].transpose(1, 2, 0), single.reset(seed=4 + i)[0])
+        np.testing.assert_array_equal(obs[i], single.reset(seed=4 + i)[0])
     for _ in range(150):
         actions = rng.integers(2, size=2)
         obs, rewards, terminated, truncated, info = vector.step(actions)
@@ -87,10 +87,10 @@ def test_every_step_equals_that_of_single_environments_with_consecutive_seeds() 
             assert single_info["score"] == info["score"][i]
             assert single_info["game_over"] == info["game_over"][i]
             if info["game_over"][i]:
-                last = info["final_obs"][i].transpose(1, 2, 0)
+                last = info["final_obs"][i]
                 np.testing.assert_array_equal(last, frame)
                 frame, _ = single.reset()
-            np.testing.assert_array_equal(obs[i].transpose(1, 2, 0), frame)
+            np.testing.assert_array_equal(obs[i], frame)
         terminations += terminated.sum()
         truncations += truncated.sum()
     assert terminations > 0
