@@ -25,3 +25,7 @@ class FormatError(DreamenvError):
 
 class GameError(DreamenvError):
     """A real environment that cannot be made, or that dreamenv cannot learn from."""
+
+
+class StateError(DreamenvError, RuntimeError):
+    """A call that comes too early, as a step before a reset, or too late, as one after a close."""

@@ -45,5 +45,11 @@ def small(num_actions: int, obs_shape: tuple[int, int, int] = ATARI_SHAPE) -> Wo
             sigma_max=80.0,
         ),
         reward_end=RewardEndConfig(lstm_dim=256, fold=2),
-        sampler=SamplerConfig(sigmas=(80.0, 40.0, 20.0, 10.0, 5.0, 2.0), scale_start=True),
+        sampler=SamplerConfig(
+            # The ends of the schedule are those of the levels, for who asks for another number.
+            sigma_min=2.0,
+            sigma_max=80.0,
+            sigmas=(80.0, 40.0, 20.0, 10.0, 5.0, 2.0),
+            scale_start=True,
+        ),
     )

@@ -1,3 +1,5 @@
+import pytest
+
 from dreamenv.models.denoiser import Denoiser
 from dreamenv.models.presets import atari100k, small
 
@@ -29,6 +31,8 @@ def test_small_learns_the_change_on_folded_frames() -> None:
     assert (config.denoiser.sigma_data, config.denoiser.sigma_offset) == (1, 0)
     assert config.sampler.scale_start
     assert config.sampler.levels[0] <= config.denoiser.sigma_max
+    fewer = config.sampler.with_denoising(3).levels
+    assert (fewer[0], fewer[2]) == pytest.approx((80, 2))
     size = sum(parameter.numel() for parameter in Denoiser(config.denoiser, 3, 4).parameters())
     assert size < 4.1e6
 

@@ -1,0 +1,104 @@
+"""The bank of contexts: where dreams begin, on their device, the heads' memory burnt in."""
+
+import torch
+from torch import Tensor
+
+from dreamenv.dream.contexts import Contexts
+from dreamenv.dream.state import DreamState
+from dreamenv.errors import InputError
+from dreamenv.models.lstm import LSTMState
+from dreamenv.models.world_model import WorldModel
+
+_ROWS_AT_ONCE = 64  # bounds the memory that burning in takes
+
+
+class ContextBank:
+    """K contexts, of which a dream begins at any by a gather.
+
+    Attributes:
+        size: K.
+        length: The frames of each context.
+
+    Args:
+        world_model: Whose heads remember; the bank is on its device.
+        contexts: Where dreams begin.
+
+    Raises:
+        InputError: The contexts are too short, or of other frames or actions, for the world model.
+    """
+
+    def __init__(self, world_model: WorldModel, contexts: Contexts) -> None:
+        _check(world_model, contexts)
+        self.size, self.length = contexts.actions.shape
+        self._world_model = world_model
+        self._obs = contexts.obs.to(world_model.device, copy=True)
+        self._actions = contexts.actions.to(world_model.device, copy=True)
+        self._memory = self._burn_in()
+
+    def redraw(self, contexts: Contexts) -> None:
+        """Puts other contexts in the place of these, and burns in the memory of the heads anew.
+
+        Call it with new contexts, or the old ones, once the world model has learned.
+
+        Raises:
+            InputError: They are not as many, or not as long, or unfit for the world model.
+        """
+        _check(self._world_model, contexts)
+        if contexts.actions.shape != self._actions.shape:
+            raise InputError(
+                f"contexts are {list(contexts.actions.shape)}; they must be as many and as long as "
+                f"those they replace, {list(self._actions.shape)}"
+            )
+        # In place: what has recorded the addresses of these tensors goes on reading them.
+        self._obs.copy_(contexts.obs)
+        self._actions.copy_(contexts.actions)
+        for kept, burnt_in in zip(self._memory, self._burn_in(), strict=True):
+            kept.copy_(burnt_in)
+
+    def begin(self, indices: Tensor) -> DreamState:
+        """Returns the state of dreams that have just begun.
+
+        Args:
+            indices: int64 [N], the context of each.
+        """
+        return DreamState(
+            frames=self._obs[indices],
+            actions=self._actions[indices],
+            h=self._memory.h[indices],
+            c=self._memory.c[indices],
+            steps=torch.zeros_like(indices),
+            ended=torch.zeros_like(indices, dtype=torch.bool),
+            next_context=(indices + 1) % self.size,
+        )
+
+    def _burn_in(self) -> LSTMState:
+        pairs = zip(self._obs.split(_ROWS_AT_ONCE), self._actions.split(_ROWS_AT_ONCE), strict=True)
+        states = [_remember(self._world_model, obs, actions) for obs, actions in pairs]
+        return LSTMState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+
+
+def _remember(world_model: WorldModel, obs: Tensor, actions: Tensor) -> LSTMState:
+    """Returns what the heads remember of windows uint8 [N, L, C, H, W] at their last frame."""
+    if obs.shape[1] == 1:
+        return world_model.reward_end.initial_state(len(obs))
+    return world_model.reward_and_end(obs[:, :-1], actions[:, :-1], obs[:, 1:]).state
+
+
+def _check(world_model: WorldModel, contexts: Contexts) -> None:
+    config = world_model.config
+    if contexts.obs.shape[1] < config.denoiser.context_length:
+        raise InputError(
+            f"contexts have {contexts.obs.shape[1]} frames; the world model looks at "
+            f"{config.denoiser.context_length}: draw longer ones"
+        )
+    if contexts.obs.shape[2:] != config.obs_shape:
+        raise InputError(
+            f"contexts have frames {list(contexts.obs.shape[2:])}, the world model "
+            f"{list(config.obs_shape)}; draw them from the environment that it dreams of"
+        )
+    least, largest = int(contexts.actions.min()), int(contexts.actions.max())
+    if least < 0 or largest >= config.num_actions:
+        raise InputError(
+            f"contexts have actions from {least} to {largest}; the world model has "
+            f"{config.num_actions}: draw them from the environment that it dreams of"
+        )

@@ -1,0 +1,367 @@
+"""The dream: N learned environments stepped at once, wholly on one device."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from dreamenv.dream.bank import ContextBank
+from dreamenv.dream.contexts import Contexts
+from dreamenv.dream.state import DreamState
+from dreamenv.errors import ConfigError, InputError, StateError
+from dreamenv.models.lstm import LSTMState
+from dreamenv.models.world_model import WorldModel
+
+DEFAULT_HORIZON = 50
+
+
+class DreamStep(NamedTuple):
+    """What a step of N dreams gives; tensors on their device.
+
+    Attributes:
+        obs: uint8 [N, k * C, H, W]. Where a dream began anew in this step, its first observation.
+        reward: float32 [N]: -1, 0 or 1.
+        terminated: bool [N], whether the world model ended the dream in this step.
+        truncated: bool [N], whether it reached the horizon in this step.
+        final_obs: As `obs`, but where a dream ended in this step its last observation.
+    """
+
+    obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    final_obs: Tensor
+
+
+class Dream:
+    """N dreams of a world model.
+
+    No step waits for the host, and all have the same shapes: which dreams end is decided, and they
+    begin anew, on the device. All chance comes from one generator, of which every step takes the
+    same number for each dream, whatever becomes of it: so the course of a dream does not depend on
+    its neighbours, nor does chance depend on `autoreset`.
+
+    Attributes:
+        world_model: What is dreamt.
+        num_envs: N.
+        horizon: Steps after which a dream is truncated; None for never.
+        device: Where it all is: with the world model.
+        sampler: The noise levels the frames are drawn with.
+        generator: Where chance comes from.
+        bank: Where dreams begin.
+        obs_shape: k * C, H and W of an observation.
+
+    Args:
+        world_model: In evaluation mode. It may go on learning; see `redraw`.
+        contexts: Where dreams begin.
+        num_envs: How many.
+        horizon: Steps after which a dream is truncated; None for never.
+        denoising_steps: How many noise levels a frame is drawn with, or the levels themselves,
+            falling; the world model's own if None.
+        autoreset: When a dream that ended begins anew: within that step (`SAME_STEP`), in the next
+            one, whose action is then ignored (`NEXT_STEP`), or only by `reset` (`DISABLED`): until
+            then it stands still, with reward 0.
+        frame_stack: k; observations are the last k frames, oldest first, one after the other along
+            the channels. At the beginning they are those of the context.
+        sample_outcomes: Whether rewards and ends are drawn from their predicted distributions, or
+            the likeliest are taken.
+
+    Raises:
+        ConfigError: A number is out of range.
+        InputError: The contexts do not fit the world model.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        contexts: Contexts,
+        num_envs: int,
+        *,
+        horizon: int | None = DEFAULT_HORIZON,
+        denoising_steps: int | Sequence[float] | None = None,
+        autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
+        frame_stack: int = 1,
+        sample_outcomes: bool = True,
+    ) -> None:
+        _check_numbers(num_envs, horizon, frame_stack, contexts)
+        self.world_model = world_model
+        self.num_envs = num_envs
+        self.horizon = horizon
+        self.device = world_model.device
+        self.sampler = world_model.config.sampler
+        if denoising_steps is not None:
+            self.sampler = self.sampler.with_denoising(denoising_steps)
+        self.generator = torch.Generator(self.device)
+        self.generator.seed()
+        self.bank = ContextBank(world_model, contexts)
+        channels, height, width = world_model.config.obs_shape
+        self.obs_shape = (frame_stack * channels, height, width)
+        self._autoreset = autoreset
+        self._frame_stack = frame_stack
+        self._sample_outcomes = sample_outcomes
+        self._state: DreamState | None = None
+
+    @property
+    def state(self) -> DreamState:
+        """The state of all dreams; not to be written to.
+
+        Raises:
+            StateError: They have not begun.
+        """
+        if self._state is None:
+            raise StateError("the dream has not begun; call reset first")
+        return self._state
+
+    @property
+    def obs(self) -> Tensor:
+        """The current observations, uint8 [N, k * C, H, W]."""
+        return self._observe(self.state)
+
+    @torch.no_grad()
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        mask: Tensor | None = None,
+        contexts: Tensor | None = None,
+    ) -> Tensor:
+        """Begins dreams anew.
+
+        Args:
+            seed: Of all chance to come. Without it chance takes its course; before the first step
+                it is then left to the operating system.
+            mask: bool [N], which dreams begin anew; the others go on. All if None.
+            contexts: int64 [N], the context of the bank each begins from; drawn if None.
+
+        Returns:
+            The observations of all dreams, uint8 [N, k * C, H, W].
+
+        Raises:
+            InputError: `mask` or `contexts` have another type, shape or range, or both a seed and
+                a mask are given: the seed is that of all dreams.
+            StateError: Only some are to begin anew, and the others have not begun.
+        """
+        if mask is not None:
+            self._check_mask(mask, seed)
+        if contexts is not None:
+            self._check_contexts(contexts)
+        if seed is not None:
+            self.generator.manual_seed(seed)
+        if contexts is None:
+            is_drawn = seed is not None or self._state is None
+            contexts = self._draw_contexts() if is_drawn else self.state.next_context
+        begun = self.bank.begin(contexts.to(self.device))
+        self._state = begun if mask is None else begun.where(mask.to(self.device), self.state)
+        return self.obs
+
+    @torch.no_grad()
+    def step(self, actions: Tensor) -> DreamStep:
+        """Dreams one step.
+
+        Args:
+            actions: int64 [N]. On a GPU their range is not checked, since that would wait for it.
+
+        Raises:
+            InputError: They have another type, shape or range; nothing has changed then.
+            StateError: The dreams have not begun.
+        """
+        state = self.state
+        self._check_actions(actions)
+        self._state, step = self._transition(state, actions.to(self.device))
+        return step
+
+    def snapshot(self, indices: Sequence[int] | Tensor | None = None) -> DreamState:
+        """Copies the state of dreams, to `restore` it later, and elsewhere.
+
+        The generator is not in it: a dream that is restored goes on with other chance. To get the
+        same, keep `generator.get_state()` as well.
+
+        Args:
+            indices: Which dreams; all if None.
+
+        Raises:
+            InputError: There are no such dreams.
+            StateError: They have not begun.
+        """
+        return self.state.rows(self._as_indices(indices))
+
+    def restore(self, state: DreamState, indices: Sequence[int] | Tensor | None = None) -> Tensor:
+        """Puts dreams back into states that `snapshot` copied.
+
+        A state of one dream branches: it is put in the place of every dream of the indices.
+
+        Args:
+            state: Of one dream, or of as many as there are indices.
+            indices: Which dreams are replaced; all if None.
+
+        Returns:
+            The observations of all dreams, uint8 [N, k * C, H, W].
+
+        Raises:
+            InputError: There are no such dreams, not as many as in the state, or the state is of
+                another dream.
+            StateError: Only some are replaced, and the others have not begun.
+        """
+        rows = self._as_indices(indices)
+        self._check_state(state, len(rows))
+        # The bank it comes from may have held more contexts.
+        state = replace(state, next_context=state.next_context % self.bank.size)
+        if len(state) == 1:
+            state = state.rows(torch.zeros_like(rows))
+        if indices is None:
+            # A copy: the caller's tensors stay the caller's.
+            self._state = state.rows(rows)
+        else:
+            self._state = self.state.replace(rows, state)
+        return self.obs
+
+    def redraw(self, contexts: Contexts) -> None:
+        """Replaces the bank's contexts, and burns in the memory of the heads anew.
+
+        For a world model that has learned since, or a replay that has grown. Dreams that have
+        begun go on.
+
+        Args:
+            contexts: As many and as long as before.
+
+        Raises:
+            InputError: They are not.
+        """
+        self.bank.redraw(contexts)
+
+    def _transition(self, state: DreamState, actions: Tensor) -> tuple[DreamState, DreamStep]:
+        dreamt, reward, terminated = self._dream(state, actions)
+        truncated = torch.zeros_like(terminated)
+        if self.horizon is not None:
+            truncated = dreamt.steps >= self.horizon
+        if self._autoreset is AutoresetMode.SAME_STEP:
+            begun = self.bank.begin(dreamt.next_context)
+            after = begun.where(terminated | truncated, dreamt)
+            final_obs = self._observe(dreamt)
+            return after, DreamStep(self._observe(after), reward, terminated, truncated, final_obs)
+        # Those that ended before have not acted in this step.
+        acted = ~state.ended
+        terminated, truncated = terminated & acted, truncated & acted
+        begins_anew = self._autoreset is AutoresetMode.NEXT_STEP
+        idle = self.bank.begin(state.next_context) if begins_anew else state
+        after = replace(dreamt, ended=terminated | truncated).where(acted, idle)
+        obs = self._observe(after)
+        return after, DreamStep(obs, reward * acted, terminated, truncated, obs.clone())
+
+    def _dream(self, state: DreamState, actions: Tensor) -> tuple[DreamState, Tensor, Tensor]:
+        """Draws the next frame with its reward, float32 [N], and its end, bool [N]."""
+        length = self.world_model.config.denoiser.context_length
+        taken = torch.cat([state.actions[:, :-1], actions[:, None]], dim=1)
+        frame = self.world_model.next_obs(
+            state.frames[:, -length:],
+            taken[:, -length:],
+            sampler=self.sampler,
+            generator=self.generator,
+        )
+        outcome = self.world_model.reward_and_end(
+            state.frames[:, -1:], actions[:, None], frame[:, None], LSTMState(state.h, state.c)
+        )
+        reward = self._decide(outcome.reward_logits[:, 0]).float() - 1
+        terminated = self._decide(outcome.end_logits[:, 0]) == 1
+        dreamt = DreamState(
+            frames=torch.cat([state.frames[:, 1:], frame[:, None]], dim=1),
+            actions=torch.cat([taken[:, 1:], torch.zeros_like(actions)[:, None]], dim=1),
+            h=outcome.state.h,
+            c=outcome.state.c,
+            steps=state.steps + 1,
+            ended=state.ended,
+            next_context=self._draw_contexts(),
+        )
+        return dreamt, reward, terminated
+
+    def _decide(self, logits: Tensor) -> Tensor:
+        """Chooses a class for each row of logits [N, K]."""
+        # Dividing by exponential noise and taking the largest draws from the distribution, as
+        # `torch.multinomial` does, without its checks, which wait for the device.
+        noise = torch.empty_like(logits).exponential_(generator=self.generator)
+        return (logits.softmax(dim=1) / noise if self._sample_outcomes else logits).argmax(dim=1)
+
+    def _draw_contexts(self) -> Tensor:
+        return torch.randint(
+            self.bank.size, (self.num_envs,), generator=self.generator, device=self.device
+        )
+
+    def _observe(self, state: DreamState) -> Tensor:
+        """Stacks the last frames along the channels, in memory of their own."""
+        return state.frames[:, -self._frame_stack :].flatten(1, 2).clone()
+
+    def _check_actions(self, actions: Tensor) -> None:
+        _check_integers("actions", actions, self.num_envs)
+        if actions.device.type == "cpu":
+            _check_range("actions", actions, self.world_model.config.num_actions)
+
+    def _check_contexts(self, contexts: Tensor) -> None:
+        _check_integers("contexts", contexts, self.num_envs)
+        _check_range("contexts", contexts.cpu(), self.bank.size)
+
+    def _check_mask(self, mask: Tensor, seed: int | None) -> None:
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
+            raise InputError(
+                f"mask is {mask.dtype} {list(mask.shape)}; it must be torch.bool [{self.num_envs}]"
+            )
+        _ = self.state  # It says so where the others have not begun.
+        if seed is not None:
+            raise InputError(
+                "a seed and a mask are given; one generator serves all dreams: reset them all, or "
+                "leave out the seed"
+            )
+
+    def _check_state(self, state: DreamState, count: int) -> None:
+        if len(state) not in (1, count):
+            raise InputError(f"the state is of {len(state)} dreams; it must be of 1 or {count}")
+        config = self.world_model.config
+        window = (len(state), self.bank.length, *config.obs_shape)
+        memory = (len(state), config.reward_end.lstm_dim)
+        if state.frames.shape != window or state.h.shape != memory:
+            raise InputError(
+                f"the state has frames {list(state.frames.shape[1:])} and a memory of "
+                f"{list(state.h.shape[1:])}, this dream {list(window[1:])} and {list(memory[1:])}; "
+                f"restore it into the dream that it is of"
+            )
+
+    def _as_indices(self, indices: Sequence[int] | Tensor | None) -> Tensor:
+        if indices is None:
+            return torch.arange(self.num_envs, device=self.device)
+        rows = torch.as_tensor(indices, device="cpu")
+        _check_integers("indices", rows, rows.numel())
+        _check_range("indices", rows, self.num_envs)
+        return rows.to(self.device)
+
+
+def _check_integers(name: str, values: Tensor, count: int) -> None:
+    if values.dtype != torch.int64 or values.shape != (count,):
+        raise InputError(
+            f"{name} is {values.dtype} {list(values.shape)}; it must be torch.int64 [{count}]"
+        )
+
+
+def _check_range(name: str, values: Tensor, count: int) -> None:
+    # Through numpy: torch's own way from a tensor to a number is one that waits for a device.
+    numbers = values.numpy()
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
+        raise InputError(
+            f"{name} are from {numbers.min()} to {numbers.max()}; they must be from 0 to "
+            f"{count - 1}"
+        )
+
+
+def _check_numbers(
+    num_envs: int, horizon: int | None, frame_stack: int, contexts: Contexts
+) -> None:
+    if num_envs < 1:
+        raise ConfigError(f"num_envs is {num_envs}; it must be at least 1")
+    if horizon is not None and horizon < 1:
+        raise ConfigError(f"horizon is {horizon}; it must be at least 1, or None for no end")
+    length = contexts.actions.shape[1]
+    if not 1 <= frame_stack <= length:
+        raise ConfigError(
+            f"frame_stack is {frame_stack}; it must be from 1 to {length}, the frames of a context"
+        )

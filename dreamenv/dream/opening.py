@@ -1,0 +1,109 @@
+"""Opening a dream from what a face of it is made with: a name, a folder, or a world model."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from gymnasium.vector import AutoresetMode
+from typing_extensions import Unpack
+
+from dreamenv.devices import AUTO, resolve_device
+from dreamenv.dream.contexts import Contexts
+from dreamenv.dream.core import DEFAULT_HORIZON, Dream
+from dreamenv.errors import InputError
+from dreamenv.models.world_model import WorldModel
+from dreamenv.registration import find_world_model
+
+
+class DreamOptions(TypedDict, total=False):
+    """The arguments that all faces of a dream share, those of `gymnasium.make` among them.
+
+    Attributes:
+        world_model: The folder of a world model, or one in memory, instead of the one that the
+            name finds.
+        contexts: Where dreams begin; by default at the contexts in the world model's folder. One
+            in memory needs them.
+        horizon: Steps after which a dream is truncated; None for never. By default 50.
+        denoising_steps: How many noise levels a frame is drawn with, or the levels themselves,
+            falling; by default the world model's own.
+        device: `auto` (CUDA, then MPS, then the CPU), or another that torch knows. A world model
+            in memory is dreamt of where it is, unless a device is named; it is copied to another.
+        frame_stack: k; observations are the last k frames, oldest first, one after the other along
+            the channels. At the beginning they are real ones, those of the context. By default 1.
+        sample_outcomes: Whether rewards and ends are drawn from their predicted distributions, as
+            by default, or the likeliest are taken.
+    """
+
+    world_model: str | Path | WorldModel
+    contexts: Contexts | None
+    horizon: int | None
+    denoising_steps: int | Sequence[float] | None
+    device: str
+    frame_stack: int
+    sample_outcomes: bool
+
+
+def open_dream(
+    name: str | None,
+    num_envs: int,
+    autoreset: AutoresetMode,
+    **options: Unpack[DreamOptions],
+) -> Dream:
+    """Opens a dream.
+
+    Args:
+        name: Of the world model, such as `Breakout`.
+        num_envs: How many dreams at once.
+        autoreset: When a dream that ended begins anew.
+        **options: See `DreamOptions`.
+
+    Raises:
+        FormatError: There is no such world model, or it is damaged.
+        InputError: An option is unknown, neither a name nor a world model is given, one in memory
+            comes without contexts, or the device is not there.
+        ConfigError: A number is out of range.
+    """
+    unknown = sorted(set(options) - set(DreamOptions.__annotations__))
+    if unknown:
+        raise InputError(
+            f"{', '.join(unknown)} is no argument of a dream; it has "
+            f"{', '.join(DreamOptions.__annotations__)}"
+        )
+    world_model, contexts = _find(name, options)
+    return Dream(
+        world_model,
+        contexts,
+        num_envs,
+        horizon=options.get("horizon", DEFAULT_HORIZON),
+        denoising_steps=options.get("denoising_steps"),
+        autoreset=autoreset,
+        frame_stack=options.get("frame_stack", 1),
+        sample_outcomes=options.get("sample_outcomes", True),
+    )
+
+
+def _find(name: str | None, options: DreamOptions) -> tuple[WorldModel, Contexts]:
+    device, contexts = options.get("device", AUTO), options.get("contexts")
+    source = options.get("world_model")
+    if isinstance(source, WorldModel):
+        if contexts is None:
+            raise InputError(
+                "a world model in memory does not say where dreams begin; give contexts= as well"
+            )
+        return _on_device(source, device), contexts
+    if source is None and name is None:
+        raise InputError("no world model is named; give its name, or world_model=")
+    folder = find_world_model(str(name)) if source is None else Path(source)
+    world_model = WorldModel.load(folder, device=resolve_device(device))
+    return world_model, Contexts.load(folder) if contexts is None else contexts
+
+
+def _on_device(world_model: WorldModel, name: str) -> WorldModel:
+    if name == AUTO:
+        return world_model
+    device = resolve_device(name)
+    here = world_model.device
+    if (device.type, device.index or 0) == (here.type, here.index or 0):
+        return world_model
+    return copy.deepcopy(world_model).to(device)
