@@ -13,7 +13,8 @@ from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.real import RealVectorEnv, make_vector
-from dreamenv.training.policies import RANDOM, Actions, Frames, Policy, load_policy
+from dreamenv.real.policy import Actions, Frames, Policy, to_channels_first
+from dreamenv.training.policies import RANDOM, load_policy
 
 COLLECTIONS_FILE = "collections.json"
 
@@ -219,7 +220,7 @@ class _Collector:
         self._already_there = replay.next_number - progress.first_episode - progress.episodes
         self._next_game = progress.first_game + progress.games
         self._finished: dict[int, _Game] = {}
-        self._obs = _channels_first(env.reset(seed=0)[0])
+        self._obs = to_channels_first(env.reset(seed=0)[0])
         self._games: list[_Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
 
     @property
@@ -236,8 +237,8 @@ class _Collector:
         """Plays one step of every game, and hands over those that are finished."""
         actions = self._choose()
         obs, rewards, terminated, truncated, info = self._env.step(actions)
-        self._obs = _channels_first(obs)
-        final_obs = _channels_first(info["final_obs"]) if "final_obs" in info else self._obs
+        self._obs = to_channels_first(obs)
+        final_obs = to_channels_first(info["final_obs"]) if "final_obs" in info else self._obs
         ended = terminated | truncated
         for slot, game in enumerate(self._games):
             if game is None:
@@ -304,7 +305,7 @@ class _Collector:
         game_seed = int(seeds.generate_state(1)[0] >> 2) + 2**29
         only_this = np.arange(self._env.num_envs) == slot
         frames, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
-        obs = _channels_first(frames)
+        obs = to_channels_first(frames)
         self._obs = np.where(only_this[:, None, None, None], obs, self._obs)
         return _Game(number, np.random.default_rng(seeds), [obs[slot].copy()])
 
@@ -326,11 +327,6 @@ class _Collector:
             )
             self._record = self._record.with_last(progress)
             self._record.write(self._replay.folder)
-
-
-def _channels_first(frames: Frames) -> Frames:
-    """[N, H, W, C], as environments give them, -> [N, C, H, W], as they are stored."""
-    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
 
 
 def _first_steps(episodes: list[Episode], steps: int) -> list[Episode]:

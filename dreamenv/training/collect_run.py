@@ -6,8 +6,8 @@ from rich.console import Console
 
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.progress import ProgressBar, say
 from dreamenv.training.collect import CollectConfig, collect, steps_collected
-from dreamenv.training.progress import ProgressBar, say
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 
 

@@ -12,11 +12,11 @@ from dreamenv.data import Segments
 from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.models.world_model import WorldModel
+from dreamenv.progress import format_seconds
 from dreamenv.real import make_vector
+from dreamenv.registration import home
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.fit_model import check_plan
-from dreamenv.training.progress import format_seconds
-from dreamenv.training.run_folder import home
 from dreamenv.training.source import find_environment, open_dataset
 from dreamenv.training.world_model import WorldModelTrainer
 

@@ -15,12 +15,11 @@ from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig
+from dreamenv.registration import NAME_PATTERN
 from dreamenv.training.collect import CollectConfig
 from dreamenv.training.policies import RANDOM
 from dreamenv.training.run_folder import RunFolder
 from dreamenv.training.world_model import TrainingConfig
-
-_NAME = r"\w[\w.-]*"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class FitModelConfig(Config):
         for name in ("validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.name is not None and not re.fullmatch(_NAME, self.name):
+        if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise ConfigError(
                 f"name is {self.name!r}; it must be of letters, digits, '_', '-' and '.'"
             )
@@ -104,7 +103,7 @@ class FitModelConfig(Config):
             ConfigError: The dataset has no name to take.
         """
         name = self.name or short_name(self.env or str(self.dataset))
-        if not re.fullmatch(_NAME, name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise ConfigError(f"{self.dataset} gives no name for the world model; add --name")
         return name
 

@@ -21,11 +21,11 @@ from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin, WorldModel
+from dreamenv.progress import ProgressBar, format_seconds, say
+from dreamenv.registration import NAMESPACE, home, register_ids
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.model_card import figures, format_psnr, model_card
-from dreamenv.training.progress import ProgressBar, format_seconds, say
-from dreamenv.training.run_folder import home
 from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
@@ -79,6 +79,7 @@ def fit_model(
         fit = _Fit(config, replay, device, console, command)
         fit.go(stop)
         fit.save(run.world_model, folder)
+    register_ids()
     fit.show_results(folder)
     return folder
 
@@ -227,7 +228,8 @@ class _Fit:
             table.add_row("of it, waiting for batches", f"{self._waited / self._spent:.2%}")
         self._console.print(table)
         say(self._console, f"world model: {folder}")
-        say(self._console, f"next: tensorboard --logdir {self._run.path}")
+        say(self._console, f"curves: tensorboard --logdir {self._run.path}")
+        say(self._console, f'next: gym.make("{NAMESPACE}/{folder.name}-v0")')
 
     def _step(self) -> Losses:
         before = time.perf_counter()

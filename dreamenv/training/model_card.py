@@ -2,7 +2,8 @@
 
 from dreamenv.data import Replay
 from dreamenv.models.world_model import WorldModel
-from dreamenv.training.validation import Detection, Validation
+from dreamenv.registration import NAMESPACE
+from dreamenv.training.validation import Validation
 
 
 def model_card(
@@ -36,6 +37,11 @@ def model_card(
         f"- fitted to {replay.num_steps:,} steps of {replay.num_episodes:,} episodes, of which "
         f"{sum(info.held_out for info in replay.infos):,} are held out",
         "",
+        "## Dream of it",
+        "",
+        "    import dreamenv, gymnasium",
+        f'    env = gymnasium.make("{NAMESPACE}/{name}-v0")',
+        "",
         "## On held-out episodes",
         "",
     ]
@@ -55,7 +61,7 @@ def figures(validation: Validation) -> list[tuple[str, str]]:
     ]
     named = zip(("reward -1", "reward 0", "reward 1"), validation.rewards, strict=True)
     for label, detection in (*named, ("end", validation.end)):
-        rows.append((f"{label}, precision / recall (times)", _detection(detection)))
+        rows.append((f"{label}, precision / recall (times)", str(detection)))
     return rows
 
 
@@ -64,9 +70,3 @@ def format_psnr(validation: Validation) -> str:
     if validation.frames == 0:
         return "-"
     return "exact" if validation.psnr is None else f"{validation.psnr:.2f} dB"
-
-
-def _detection(detection: Detection) -> str:
-    shares = (detection.precision, detection.recall)
-    precision, recall = ("-" if share is None else f"{share:.3f}" for share in shares)
-    return f"{precision} / {recall} ({detection.actual})"

@@ -1,19 +1,18 @@
-"""Who plays while episodes are collected."""
+"""Finding who plays: random, a Python function, or a saved agent."""
 
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
-
-Frames = npt.NDArray[np.uint8]  # [N, C, H, W]
-Actions = npt.NDArray[np.int64]  # [N]
-Flags = npt.NDArray[np.bool_]  # [N]
+from dreamenv.real.policy import Actions, Flags, Frames, Policy
 
 RANDOM = "random"
 
@@ -23,25 +22,6 @@ _ALGORITHMS = {
     "stable_baselines3": ("PPO", "DQN"),
     "sb3_contrib": ("RecurrentPPO", "QRDQN"),
 }
-
-
-class Policy(Protocol):
-    """Chooses actions for N games at once.
-
-    To be collected exactly again after an interruption, what it does in one game may depend on
-    that game alone, and not on chance: the collector adds chance by its ε.
-    """
-
-    def act(self, obs: Frames, starts: Flags) -> Actions:
-        """Chooses.
-
-        Args:
-            obs: uint8 [N, C, H, W], the frame each game shows.
-            starts: bool [N], whether it is the first frame of an episode.
-
-        Returns:
-            int64 [N], from 0 to the number of actions - 1.
-        """
 
 
 class FunctionPolicy:
@@ -66,25 +46,95 @@ class FunctionPolicy:
 
 
 class AgentPolicy:
-    """Plays as a saved stable-baselines3 or sb3-contrib agent does, at its most likely actions.
+    """Plays as a stable-baselines3 or sb3-contrib agent does.
 
     Args:
         agent: The agent, on frames with channels first: so SB3 turns those it is trained on.
+        sample: Whether it plays as it did at the end of its training: an agent with a
+            distribution of actions draws from it, one with values of actions takes a random one
+            with its final ε. Otherwise it plays its most likely actions.
+        seed: Of its chance.
     """
 
-    def __init__(self, agent: Any) -> None:
+    def __init__(self, agent: Any, *, sample: bool = False, seed: int = 0) -> None:
         self._agent = agent
+        # A fresh agent's rate of exploration is 0, that of an interrupted one near 1.
+        self._epsilon = getattr(agent, "exploration_final_eps", 0.0) if sample else 0.0
+        self._draws = sample and not hasattr(agent, "exploration_final_eps")
+        self._random = np.random.default_rng(seed)
         self._state: Any = None
 
     def act(self, obs: Frames, starts: Flags) -> Actions:
         """See `Policy`."""
-        actions, self._state = self._agent.predict(
-            obs, state=self._state, episode_start=starts, deterministic=True
-        )
-        return np.asarray(actions, np.int64)
+        # Agents draw from torch's own generator, which is everybody's.
+        with torch.random.fork_rng(_cuda_devices(self._agent.device)):
+            if self._draws:
+                torch.manual_seed(int(self._random.integers(2**63)))
+            actions, self._state = self._agent.predict(
+                obs, state=self._state, episode_start=starts, deterministic=not self._draws
+            )
+        # Not left to the agent either: it would explore in all games at once, or in none.
+        at_random = self._random.random(len(obs)) < self._epsilon
+        random_actions = self._random.integers(self._agent.action_space.n, size=len(obs))
+        return np.where(at_random, random_actions, actions).astype(np.int64)
 
 
-def load_policy(name: str, environment: EnvironmentSpec) -> Policy | None:
+class StackingPolicy:
+    """Shows a policy the last k frames of each game, oldest first, along the channels.
+
+    Before the first frame of an episode there is mid grey, as in the contexts where dreams begin.
+
+    Args:
+        policy: Whose observations are uint8 [N, k * C, H, W].
+        frame_stack: k.
+    """
+
+    def __init__(self, policy: Policy, frame_stack: int) -> None:
+        self._policy = policy
+        self._frame_stack = frame_stack
+        self._frames: Frames | None = None  # [N, k, C, H, W]
+
+    def act(self, obs: Frames, starts: Flags) -> Actions:
+        """See `Policy`."""
+        count, *frame = obs.shape
+        if self._frames is None or len(self._frames) != count:
+            self._frames = np.full((count, self._frame_stack, *frame), PADDING_LEVEL, np.uint8)
+        past = self._frames[:, 1:].copy()  # what the policy was shown stays as it was
+        past[starts] = PADDING_LEVEL
+        self._frames = np.concatenate([past, obs[:, None]], axis=1)
+        channels, height, width = frame
+        stacked = self._frames.reshape(count, self._frame_stack * channels, height, width)
+        return self._policy.act(stacked, starts)
+
+
+def agent_policy(
+    agent: Any,
+    environment: EnvironmentSpec,
+    *,
+    name: str = "the agent",
+    sample: bool = False,
+    seed: int = 0,
+) -> Policy:
+    """Lets an agent play an environment, on as many stacked frames as it was trained on.
+
+    Args:
+        agent: Of stable-baselines3 or sb3-contrib.
+        environment: What is played.
+        name: What an error calls it.
+        sample: Whether it draws its actions; see `AgentPolicy`.
+        seed: Of its chance.
+
+    Raises:
+        InputError: It plays something else.
+    """
+    frame_stack = _frame_stack(agent, environment, name)
+    policy = AgentPolicy(agent, sample=sample, seed=seed)
+    return policy if frame_stack == 1 else StackingPolicy(policy, frame_stack)
+
+
+def load_policy(
+    name: str, environment: EnvironmentSpec, *, sample: bool = False, seed: int = 0
+) -> Policy | None:
     """Finds who plays.
 
     A saved agent can hold code that runs when it is loaded, as can a function's module: name
@@ -92,8 +142,11 @@ def load_policy(name: str, environment: EnvironmentSpec) -> Policy | None:
 
     Args:
         name: `random`; the path of an agent saved by stable-baselines3 or sb3-contrib
-            (`agent.zip`); or a Python function of the frames (`module:function`).
+            (`agent.zip`); or, as `module:name`, a Python function of the frames, or a class whose
+            instances are policies.
         environment: What is played.
+        sample: Whether an agent draws its actions; see `AgentPolicy`.
+        seed: Of an agent's chance.
 
     Returns:
         The policy; None for random play, which the collector's ε does by itself.
@@ -104,9 +157,11 @@ def load_policy(name: str, environment: EnvironmentSpec) -> Policy | None:
     if name == RANDOM:
         return None
     if name.endswith(".zip"):
-        return AgentPolicy(_load_agent(Path(name), environment))
+        agent = _load_agent(Path(name))
+        return agent_policy(agent, environment, name=name, sample=sample, seed=seed)
     if ":" in name:
-        return FunctionPolicy(_load_function(name))
+        player = _load_function(name)
+        return cast("Policy", player()) if isinstance(player, type) else FunctionPolicy(player)
     raise InputError(
         f"policy is {name!r}; it must be 'random', the .zip of a saved agent, or module:function"
     )
@@ -126,18 +181,23 @@ def _load_function(name: str) -> Callable[[Frames], npt.ArrayLike]:
     return cast("Callable[[Frames], npt.ArrayLike]", function)
 
 
-def _load_agent(path: Path, environment: EnvironmentSpec) -> Any:
+def _load_agent(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"policy {str(path)!r} is not there; name the .zip of a saved agent")
-    agent = _load_any_algorithm(path)
-    actions = getattr(agent.action_space, "n", None)
-    plays = (agent.observation_space.shape, actions)
-    if plays != (environment.obs_shape, environment.num_actions):
+    return _load_any_algorithm(path)
+
+
+def _frame_stack(agent: Any, environment: EnvironmentSpec, name: str) -> int:
+    """Returns how many frames an agent looks at, if it can play the environment at all."""
+    channels, *size = environment.obs_shape
+    shape: tuple[int, ...] = agent.observation_space.shape or ()
+    fits = len(shape) == 3 and list(shape[1:]) == size and shape[0] % channels == 0
+    if not fits or getattr(agent.action_space, "n", None) != environment.num_actions:
         raise InputError(
-            f"{path} plays {agent.observation_space} with {agent.action_space}; {environment.id} "
+            f"{name} plays {agent.observation_space} with {agent.action_space}; {environment.id} "
             f"has frames {list(environment.obs_shape)} and {environment.num_actions} actions"
         )
-    return agent
+    return int(shape[0] // channels)
 
 
 def _load_any_algorithm(path: Path) -> Any:
@@ -159,3 +219,7 @@ def _load_any_algorithm(path: Path) -> Any:
         f"{path} was trained by none of PPO, A2C, TRPO, DQN, RecurrentPPO and QRDQN; name another "
         f"agent"
     )
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

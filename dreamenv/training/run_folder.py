@@ -1,7 +1,6 @@
-"""The folder of a run, and where fitted world models are kept."""
+"""The folder of a run."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,6 @@ from dreamenv.config import Config
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file, remove_abandoned
-
-HOME_VARIABLE = "DREAMENV_HOME"
-
-
-def home() -> Path:
-    """Returns where world models are kept: `$DREAMENV_HOME`, or `~/.cache/dreamenv`."""
-    return Path(os.environ.get(HOME_VARIABLE) or Path("~/.cache/dreamenv").expanduser())
 
 
 @dataclass(frozen=True)

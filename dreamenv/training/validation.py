@@ -3,45 +3,22 @@
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dreamenv.config import Config
 from dreamenv.data import Replay, Segments, consecutive_segments
+from dreamenv.evaluation.detection import Detection, detect
+from dreamenv.evaluation.open_loop import dream_along
+from dreamenv.evaluation.psnr import psnr
+from dreamenv.evaluation.strip import strip
 from dreamenv.models.frames import to_float
 from dreamenv.models.world_model import WorldModel
 
 _BATCH_SIZE = 32
-_BURN_IN = 8  # steps of memory that the heads are given before those that are judged
-_HEADS_LENGTH = 32
 _DEVIATIONS = (-2, -1, 0, 1, 2)  # of log σ, in the training noise
-
-
-@dataclass(frozen=True)
-class Detection(Config):
-    """How well a rare thing is told from the rest.
-
-    Attributes:
-        hits: Steps at which it was predicted and was there.
-        predicted: Steps at which it was predicted.
-        actual: Steps at which it was there.
-    """
-
-    hits: int
-    predicted: int
-    actual: int
-
-    @property
-    def precision(self) -> float | None:
-        """The share of the predictions that were right; None where there were none."""
-        return self.hits / self.predicted if self.predicted else None
-
-    @property
-    def recall(self) -> float | None:
-        """The share of what was there that was predicted; None where nothing was."""
-        return self.hits / self.actual if self.actual else None
 
 
 @dataclass(frozen=True)
@@ -78,17 +55,16 @@ def validate(
     """
     batches = _spread(_denoiser_batches(world_model, replay, device), replay, max_frames)
     generator = torch.Generator(device).manual_seed(0)
-    rewards, end = _detect(world_model, replay, device)
+    detections = detect(world_model, replay, device)
     return Validation(
         frames=sum(len(batch.obs) for batch in batches),
         losses=_losses_by_level(world_model, batches, generator),
         psnr=_psnr(world_model, batches, generator),
-        rewards=rewards,
-        end=end,
+        rewards=detections.rewards,
+        end=detections.end,
     )
 
 
-@torch.no_grad()
 def side_by_side(
     world_model: WorldModel, replay: Replay, device: torch.device, *, length: int = 10
 ) -> Tensor:
@@ -106,15 +82,13 @@ def side_by_side(
     context_length = world_model.config.denoiser.context_length
     windows = consecutive_segments(replay, context_length + length, 1, device)
     segment = max(windows, key=_activity)
-    generator = torch.Generator(device).manual_seed(0)
-    frames = list(segment.obs[:, :context_length].unbind(1))
-    for step in range(length):
-        context = torch.stack(frames[step:], dim=1)
-        actions = segment.actions[:, step : step + context_length]
-        frames.append(world_model.next_obs(context, actions, generator=generator))
-    real = torch.cat(list(segment.obs[0, context_length:]), dim=2)
-    dreamt = torch.cat([frame[0] for frame in frames[context_length:]], dim=2)
-    return torch.cat([real, dreamt], dim=1).cpu()
+    dreamt = dream_along(
+        world_model,
+        segment.obs[:, :context_length],
+        segment.actions[:, :-1],
+        generator=torch.Generator(device).manual_seed(0),
+    )
+    return strip([segment.obs[0, context_length:], torch.cat(list(dreamt))]).cpu()
 
 
 def _activity(segment: Segments) -> float:
@@ -157,7 +131,7 @@ def _losses_by_level(
     totals = [0.0] * len(levels)
     for batch in batches:
         obs = to_float(batch.obs)
-        noise = denoiser.draw_noise(obs, generator)
+        noise = replace(denoiser.draw_noise(obs, generator), starts=None)
         for index, level in enumerate(levels):
             noise.sigma.fill_(level)
             loss = denoiser.loss(obs, batch.actions, batch.mask, noise)
@@ -178,33 +152,4 @@ def _psnr(
         errors = frame.float() - batch.obs[:, -1].float()
         squares += errors.square().sum().item()
         count += errors.numel()
-    return 10 * math.log10(255**2 * count / squares) if squares > 0 else None
-
-
-@torch.no_grad()
-def _detect(
-    world_model: WorldModel, replay: Replay, device: torch.device
-) -> tuple[tuple[Detection, Detection, Detection], Detection]:
-    # Rows: -1, 0, 1, end. Columns: hits, predicted, actual.
-    counts = torch.zeros(4, 3, dtype=torch.int64, device=device)
-    batches = consecutive_segments(
-        replay, _HEADS_LENGTH, _BATCH_SIZE, device, context=_BURN_IN, ahead=1
-    )
-    for batch in batches:
-        output = world_model.reward_and_end(
-            batch.obs[:, :-1], batch.actions[:, :-1], batch.obs[:, 1:]
-        )
-        judged = batch.mask[:, _BURN_IN:-1]
-        signs = batch.rewards[:, _BURN_IN:-1].sign().long() + 1
-        predicted_signs = output.reward_logits[:, _BURN_IN:].argmax(dim=2)
-        for sign in range(3):
-            counts[sign] += _count(predicted_signs == sign, signs == sign, judged)
-        predicted_ends = output.end_logits[:, _BURN_IN:].argmax(dim=2) == 1
-        counts[3] += _count(predicted_ends, batch.ends[:, _BURN_IN:-1], judged)
-    negative, zero, positive, end = (Detection(*row) for row in counts.tolist())
-    return (negative, zero, positive), end
-
-
-def _count(predicted: Tensor, actual: Tensor, judged: Tensor) -> Tensor:
-    hits = predicted & actual & judged
-    return torch.stack([hits.sum(), (predicted & judged).sum(), (actual & judged).sum()])
+    return psnr(squares / count) if count else None

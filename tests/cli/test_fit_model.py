@@ -60,6 +60,12 @@ def test_an_environment_becomes_a_world_model(
     frame = model.next_obs(contexts.obs[:2], contexts.actions[:2])
     assert frame.shape == (2, *model.config.obs_shape)
     assert f"dreamenv fit-model --env {env}" in (world / "README.md").read_text()
+    dream = (
+        f"import dreamenv, gymnasium; env = gymnasium.make('DreamEnv/{name}-v0'); "
+        "env.reset(seed=0); print(env.step(1)[0].shape)"
+    )
+    channels, height, width = model.config.obs_shape
+    assert command(python=dream).stdout == f"{(height, width, channels)}\n"
     run = tmp_path / "runs" / name
     assert list(run.glob("events.out.tfevents.*"))
     assert sorted(path.name for path in (run / "evaluation").iterdir()) == [

@@ -4,9 +4,10 @@ from dataclasses import replace
 import pytest
 
 from dreamenv.data import Replay
+from dreamenv.evaluation.detection import Detection
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.model_card import figures, model_card
-from dreamenv.training.validation import Detection, Validation
+from dreamenv.training.validation import Validation
 
 VALIDATION = Validation(
     frames=100,
@@ -51,6 +52,7 @@ def test_a_card_says_what_it_is_of_and_how_good(
         "# Catch",
         "A world model of `Test/Catch-v0`, fitted by dreamenv:",
         f"    {COMMAND}",
+        '    env = gymnasium.make("DreamEnv/Catch-v0")',
         "- frames: 16x16 pixels, 3 channels",
         "- actions: 0, 1, 2",
         f"- parameters: {parameters:,}",

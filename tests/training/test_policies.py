@@ -8,12 +8,14 @@ import numpy.typing as npt
 import pytest
 import sb3_contrib
 import stable_baselines3
+import torch
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
-from dreamenv.training.policies import Policy, load_policy
+from dreamenv.real.policy import Policy
+from dreamenv.training.policies import StackingPolicy, load_policy
 
 SaveAgent = Callable[..., tuple[BaseAlgorithm, str]]
 
@@ -222,3 +224,87 @@ class TestAgents:
         with pytest.raises(InputError, match=r"agent\.zip is no saved agent") as error:
             load_policy(name, GAME)
         assert "\n" not in str(error.value)
+
+
+class Recorder:
+    """Remembers what it was shown; plays 0."""
+
+    def __init__(self) -> None:
+        self.seen: list[npt.NDArray[np.uint8]] = []
+
+    def act(
+        self,
+        obs: npt.NDArray[np.uint8],
+        starts: npt.NDArray[np.bool_],  # noqa: ARG002
+    ) -> npt.NDArray[np.int64]:
+        self.seen.append(obs)
+        return np.zeros(len(obs), np.int64)
+
+
+class TestStacking:
+    def test_the_last_frames_are_shown_oldest_first_and_grey_before_an_episode(self) -> None:
+        recorder = Recorder()
+        policy = StackingPolicy(recorder, 3)
+        starts = [flags(1, 1), flags(0, 0), flags(0, 1), flags(0, 0)]
+        for step in range(4):
+            frames = np.stack([np.full((2, 4, 5), game + step, np.uint8) for game in (10, 20)])
+            policy.act(frames, starts[step])
+        assert {obs.shape for obs in recorder.seen} == {(2, 6, 4, 5)}
+        shown = [obs[:, ::2, 0, 0].tolist() for obs in recorder.seen]
+        assert shown == [
+            [[128, 128, 10], [128, 128, 20]],
+            [[128, 10, 11], [128, 20, 21]],
+            [[10, 11, 12], [128, 128, 22]],
+            [[11, 12, 13], [128, 22, 23]],
+        ]
+
+    def test_what_was_shown_is_never_written_to_again(self) -> None:
+        recorder = Recorder()
+        policy = StackingPolicy(recorder, 2)
+        policy.act(some_frames(2), flags(1, 1))
+        kept = recorder.seen[0].copy()
+        policy.act(some_frames(2, seed=1), flags(1, 1))
+        np.testing.assert_array_equal(recorder.seen[0], kept)
+
+    def test_an_agent_of_stacked_frames_is_shown_single_ones(self, save_agent: SaveAgent) -> None:
+        agent, name = save_agent("PPO", shape=(2 * CHANNELS_FIRST[0], HEIGHT, WIDTH))
+        policy = loaded(name)
+        first, second = some_frames(4), some_frames(4, seed=1)
+        policy.act(first, flags(1, 1, 1, 1))
+        stacked = np.concatenate([first, second], axis=1)
+        expected, _ = agent.predict(stacked, deterministic=True)
+        np.testing.assert_array_equal(policy.act(second, flags(0, 0, 0, 0)), expected)
+
+
+class TestChance:
+    def sampled(self, name: str, seed: int) -> npt.NDArray[np.int64]:
+        policy = load_policy(name, GAME, sample=True, seed=seed)
+        assert policy is not None
+        frames = np.repeat(some_frames(1), 400, axis=0)
+        return policy.act(frames, flags(*[1] * 400))
+
+    def test_an_agent_with_a_distribution_draws_from_it(self, save_agent: SaveAgent) -> None:
+        agent, name = save_agent("PPO")
+        actions = self.sampled(name, 0)
+        obs, _ = agent.policy.obs_to_tensor(some_frames(1))
+        probabilities = agent.policy.get_distribution(obs).distribution.probs[0]  # type: ignore[operator]
+        shares = np.bincount(actions, minlength=NUM_ACTIONS) / len(actions)
+        np.testing.assert_allclose(shares, probabilities.detach().numpy(), atol=0.1)
+
+    @pytest.mark.parametrize("algorithm", ["DQN", "QRDQN"])
+    def test_an_agent_with_values_explores_in_each_game_by_itself(
+        self, save_agent: SaveAgent, algorithm: str
+    ) -> None:
+        agent, name = save_agent(algorithm)
+        epsilon = agent.exploration_final_eps  # type: ignore[attr-defined]
+        best = agent.predict(some_frames(1), deterministic=True)[0][0]
+        others = (self.sampled(name, 0) != best).mean()
+        assert 0 < others < 3 * epsilon
+
+    def test_a_seed_decides_and_nobody_else_is_disturbed(self, save_agent: SaveAgent) -> None:
+        _, name = save_agent("PPO")
+        before = torch.get_rng_state()
+        first, again, other = (self.sampled(name, seed) for seed in (1, 1, 2))
+        assert torch.equal(torch.get_rng_state(), before)
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dreamenv.data import Episode, Replay
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.evaluation.detection import Detection
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndOutput
 from dreamenv.models.world_model import WorldModel, WorldModelConfig
-from dreamenv.training.validation import Detection, Validation, side_by_side, validate
+from dreamenv.training.validation import Validation, side_by_side, validate
 
 TinyModel = Callable[..., WorldModel]
 

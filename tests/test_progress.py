@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from dreamenv.training.progress import ProgressBar, format_seconds
+from dreamenv.progress import ProgressBar, format_seconds
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("dreamenv.training.progress.time.monotonic", clock)
+    monkeypatch.setattr("dreamenv.progress.time.monotonic", clock)
     return clock
 
 

@@ -1,0 +1,197 @@
+"""Dreaming along the actions of real episodes, each frame from the dreamt ones before it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from dreamenv.data import Segments
+from dreamenv.data.segments import segments_at
+from dreamenv.data.tensors import Rows
+from dreamenv.evaluation.ball import Detector
+from dreamenv.evaluation.windows import Windows
+from dreamenv.models.lstm import LSTMState
+from dreamenv.models.sampler import SamplerConfig
+from dreamenv.models.world_model import WorldModel
+
+_WINDOWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class OpenLoop:
+    """W windows dreamt on for H steps, and what the episodes have there; tensors on the CPU.
+
+    Attributes:
+        within: bool [W, H], whether the episode goes on so far. Nothing else counts.
+        squared_errors: float32 [W, H], the mean over the pixels of a frame, of levels to 255.
+        dreamt_signs: int64 [W, H], of rewards, the likeliest: 0 for -1, 1 for 0, 2 for 1.
+        real_signs: Likewise.
+        dreamt_ends: bool [W, H], likewise the likeliest.
+        real_ends: bool [W, H].
+        dreamt_balls: bool [W, H], whether there is a ball in the frame; False where nothing tells.
+        real_balls: Likewise.
+        frames: uint8 [K, H, C, h, w], the dreamt frames of the windows that are shown.
+    """
+
+    within: Tensor
+    squared_errors: Tensor
+    dreamt_signs: Tensor
+    real_signs: Tensor
+    dreamt_ends: Tensor
+    real_ends: Tensor
+    dreamt_balls: Tensor
+    real_balls: Tensor
+    frames: Tensor
+
+    @classmethod
+    def joined(cls, parts: list[Self]) -> Self:
+        """Puts the windows of several parts after each other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+@torch.no_grad()
+def dream_along(
+    world_model: WorldModel,
+    context: Tensor,
+    actions: Tensor,
+    *,
+    sampler: SamplerConfig | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Dreams on from N contexts along given actions.
+
+    Frames go on whether an end is predicted or not.
+
+    Args:
+        world_model: What is dreamt.
+        context: uint8 [N, L, C, H, W], oldest first.
+        actions: int64 [N, L - 1 + T], those at the frames of the context, and on from there.
+        sampler: The noise levels; the model's own if None.
+        generator: Where chance comes from, on the model's device.
+
+    Yields:
+        T frames, uint8 [N, C, H, W].
+    """
+    for taken in actions.unfold(1, context.shape[1], 1).unbind(1):  # T times [N, L]
+        frame = world_model.next_obs(context, taken, sampler=sampler, generator=generator)
+        context = torch.cat([context[:, 1:], frame[:, None]], dim=1)
+        yield frame
+
+
+def dream_windows(
+    world_model: WorldModel,
+    rows: Rows,
+    windows: Windows,
+    *,
+    sampler: SamplerConfig,
+    seed: int,
+    shown: Tensor,
+    detector: Detector | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> OpenLoop:
+    """Dreams windows of real episodes along their own actions, and compares step by step.
+
+    Args:
+        world_model: What is dreamt, on the device of the rows.
+        rows: The episodes.
+        windows: Which parts of them.
+        sampler: The noise levels.
+        seed: Of all chance.
+        shown: int64 [K], falling nowhere: the windows whose frames are kept.
+        detector: Tells whether there is a ball in a frame.
+        on_step: Called after every step of every batch, `count_steps` times in all.
+    """
+    generator = torch.Generator(world_model.device).manual_seed(seed)
+    context_length, horizon = world_model.config.denoiser.context_length, windows.horizon
+    is_shown = torch.zeros(len(windows), dtype=torch.bool).index_fill(0, shown, True)
+    parts = []
+    for batch, kept in zip(
+        windows.split(_WINDOWS_AT_ONCE), is_shown.split(_WINDOWS_AT_ONCE), strict=True
+    ):
+        # At the last of these frames no action is taken.
+        segment = segments_at(rows, batch.episodes, batch.starts, context_length + horizon)
+        frames = dream_along(
+            world_model,
+            segment.obs[:, :context_length],
+            segment.actions[:, :-1],
+            sampler=sampler,
+            generator=generator,
+        )
+        compared = _compare(world_model, segment, frames, kept.to(rows.device), detector, on_step)
+        parts.append(compared)
+    return OpenLoop.joined(parts)
+
+
+def count_steps(windows: Windows) -> int:
+    """Returns how many steps of batches it takes to dream the windows."""
+    return -(-len(windows) // _WINDOWS_AT_ONCE) * windows.horizon
+
+
+class _Step(NamedTuple):
+    """A step of N windows: what `OpenLoop` has of it."""
+
+    squared_errors: Tensor
+    signs: Tensor
+    ends: Tensor
+    dreamt_balls: Tensor
+    real_balls: Tensor
+    frames: Tensor
+
+
+@torch.no_grad()
+def _compare(
+    world_model: WorldModel,
+    segment: Segments,
+    frames: Iterator[Tensor],
+    kept: Tensor,
+    detector: Detector | None,
+    on_step: Callable[[], None],
+) -> OpenLoop:
+    length = world_model.config.denoiser.context_length
+    state = _remember(world_model, segment, length)
+    last, steps = segment.obs[:, length - 1], []
+    for step, frame in enumerate(frames):
+        real, action = segment.obs[:, length + step], segment.actions[:, length - 1 + step]
+        outcome = world_model.reward_and_end(last[:, None], action[:, None], frame[:, None], state)
+        last, state = frame, outcome.state
+        compared = _Step(
+            squared_errors=(frame.float() - real.float()).square().mean(dim=(1, 2, 3)),
+            signs=outcome.reward_logits[:, 0].argmax(dim=1),
+            ends=outcome.end_logits[:, 0].argmax(dim=1) == 1,
+            dreamt_balls=_find_balls(detector, frame),
+            real_balls=_find_balls(detector, real),
+            frames=frame[kept],
+        )
+        steps.append(compared)
+        on_step()
+    dreamt = _Step(*(torch.stack(column, dim=1).cpu() for column in zip(*steps, strict=True)))
+    acted = slice(length - 1, -1)  # the actions that the dreamt frames follow
+    return OpenLoop(
+        within=segment.mask[:, acted].cpu(),
+        squared_errors=dreamt.squared_errors,
+        dreamt_signs=dreamt.signs,
+        real_signs=segment.rewards[:, acted].sign().long().cpu() + 1,
+        dreamt_ends=dreamt.ends,
+        real_ends=segment.ends[:, acted].cpu(),
+        dreamt_balls=dreamt.dreamt_balls,
+        real_balls=dreamt.real_balls,
+        frames=dreamt.frames,
+    )
+
+
+def _remember(world_model: WorldModel, segment: Segments, length: int) -> LSTMState:
+    """Returns what the heads remember of contexts at their last frame, as at a dream's reset."""
+    obs, actions = segment.obs[:, :length], segment.actions[:, : length - 1]
+    if length == 1:
+        return world_model.reward_end.initial_state(len(obs))
+    return world_model.reward_and_end(obs[:, :-1], actions, obs[:, 1:]).state
+
+
+def _find_balls(detector: Detector | None, frames: Tensor) -> Tensor:
+    if detector is None:
+        return torch.zeros(len(frames), dtype=torch.bool)
+    return torch.from_numpy(detector(frames.cpu().numpy()))

@@ -1,0 +1,109 @@
+"""Pong: where the ball is in a frame, and players that return it."""
+
+import numpy as np
+import numpy.typing as npt
+
+from dreamenv.zoo.spots import Frames, Light, Spots, brightest_spot
+
+Actions = npt.NDArray[np.int64]  # [N]
+Flags = npt.NDArray[np.bool_]  # [N]
+Places = npt.NDArray[np.float64]  # [N], in pixels of a frame of 64x64
+
+_SERVE, _UP, _DOWN = 1, 2, 3
+
+# Rows and columns of a frame of 64x64. The ball is alone between the paddles.
+_COURT = slice(11, 58)
+_BETWEEN = slice(9, 55)
+_PADDLE = slice(56, 58)
+_TOP_WALL, _BOTTOM_WALL = 10.5, 58.0
+_LANDING = 55.0
+
+_GROUND_BLUE, _GROUND_GREEN = 17, 72
+_LEAST_LIGHT = 60.0  # a third of what the ball adds in blue
+# A push moves the paddle by 6.3 pixels over four steps, of which so many are left after one step,
+# and after two.
+_LEFT_AFTER_ONE, _LEFT_AFTER_TWO = 4.8, 1.8
+_OUTSIDE = 3.2  # from where the paddle comes to rest: a push brings it nearer
+_A_LONG_TIME = 12.0  # steps
+
+
+def find_ball(frames: Frames) -> tuple[Flags, Spots]:
+    """Finds the ball between the paddles; at their columns it is not looked for.
+
+    Args:
+        frames: uint8 [N, 3, 64, 64].
+
+    Returns:
+        Whether it is there, bool [N], and where.
+    """
+    light: Light = np.zeros((len(frames), 64, 64))
+    blue = frames[:, 2, _COURT, _BETWEEN].astype(np.float64)
+    light[:, _COURT, _BETWEEN] = (blue - _GROUND_BLUE).clip(0)
+    spots = brightest_spot(light)
+    return spots.light >= _LEAST_LIGHT, spots
+
+
+class Player:
+    """Goes where the ball will arrive, as the last two frames tell.
+
+    The place on the paddle where it wants the ball changes from flight to flight, so that balls
+    fly back at all angles and points are scored on both sides.
+    """
+
+    spread = 2.6
+    """How far from the paddle's middle it may want the ball, in pixels."""
+
+    def __init__(self) -> None:
+        self._seen: Flags | None = None
+        self._x = self._y = self._pushed = self._pushed_before = np.zeros(0)
+
+    def act(self, obs: Frames, starts: Flags) -> Actions:
+        """Chooses an action for each of N games.
+
+        Args:
+            obs: uint8 [N, 3, 64, 64], the frame each game shows.
+            starts: bool [N], whether it is the first frame of an episode.
+        """
+        if self._seen is None or len(self._seen) != len(obs):
+            self._seen = np.zeros(len(obs), bool)
+            self._x = self._y = self._pushed = self._pushed_before = np.zeros(len(obs))
+        there, ball = find_ball(obs)
+        velocity_x, velocity_y = ball.x - self._x, ball.y - self._y
+        comes = there & self._seen & ~starts & (velocity_x > 0.3)
+        steps = (_LANDING - ball.x) / np.maximum(velocity_x, 0.3)
+        steps = np.where(comes, steps, 0.0).clip(0, _A_LONG_TIME)
+        arrives = _reflect(ball.y + velocity_y * steps)
+        glides = _LEFT_AFTER_ONE * self._pushed + _LEFT_AFTER_TWO * self._pushed_before
+        rests = _find_paddle(obs) + np.where(starts, 0.0, glides)
+        distance = arrives + self.spread * _aim(velocity_y) - rests
+        push = np.where(there & (np.abs(distance) > _OUTSIDE), np.sign(distance), 0.0)
+        self._seen, self._x, self._y = there, ball.x, ball.y
+        self._pushed, self._pushed_before = push, self._pushed
+        actions = np.select([~there, push > 0, push < 0], [_SERVE, _DOWN, _UP])
+        return actions.astype(np.int64)
+
+
+class BoldPlayer(Player):
+    """Plays the ball with the edges of the paddle, and misses many."""
+
+    spread = 3.5
+
+
+def _find_paddle(obs: Frames) -> Places:
+    green = obs[:, 1, _COURT, _PADDLE].astype(np.float64).sum(axis=2)
+    light = (green - 2 * _GROUND_GREEN).clip(0)
+    places = np.arange(_COURT.start, _COURT.stop)
+    middle: Places = (light * places).sum(axis=1) / np.maximum(light.sum(axis=1), 1)
+    return middle
+
+
+def _reflect(y: Places) -> Places:
+    """Folds a straight flight at the walls, once at each."""
+    y = _TOP_WALL + np.abs(y - _TOP_WALL)
+    folded: Places = _BOTTOM_WALL - np.abs(_BOTTOM_WALL - y)
+    return folded
+
+
+def _aim(velocity_y: Places) -> Places:
+    """Draws a place from -1 to 1 out of how steeply the ball flies."""
+    return np.sin(7 * velocity_y)

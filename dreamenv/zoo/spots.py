@@ -1,0 +1,45 @@
+"""Finding a small bright thing, such as a ball, on a dark ground."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Frames = npt.NDArray[np.uint8]  # [N, C, H, W]
+Light = npt.NDArray[np.float64]  # [N, H, W]
+
+
+class Spots(NamedTuple):
+    """The brightest spot of each of N pictures.
+
+    Attributes:
+        light: float64 [N], the light in the 3x3 pixels around it.
+        peak: float64 [N], the light of the brightest of these pixels.
+        x: float64 [N], its centre, in pixels.
+        y: Likewise.
+    """
+
+    light: npt.NDArray[np.float64]
+    peak: npt.NDArray[np.float64]
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+
+
+def brightest_spot(light: Light) -> Spots:
+    """Finds the 3x3 pixels with the most light in each picture, and the centre of their light.
+
+    Args:
+        light: float64 [N, H, W], 0 wherever the thing cannot be.
+    """
+    count, width = len(light), light.shape[2]
+    padded = np.pad(light, ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    sums = windows.sum(axis=(3, 4)).reshape(count, -1)
+    best = sums.argmax(axis=1)
+    row, column = np.divmod(best, width)
+    chosen = windows[np.arange(count), row, column]
+    total = np.maximum(chosen.sum(axis=(1, 2)), 1.0)
+    around = np.array([-1.0, 0.0, 1.0])
+    x = column + (chosen.sum(axis=1) @ around) / total
+    y = row + (chosen.sum(axis=2) @ around) / total
+    return Spots(sums[np.arange(count), best], chosen.max(axis=(1, 2)), x, y)

@@ -1,0 +1,87 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dreamenv.real import make_single
+from dreamenv.training.policies import load_policy
+from dreamenv.zoo.breakout import BoldPlayer, Player, RashPlayer, find_ball
+
+_BALL_X, _BALL_Y = 99, 101  # in the emulator's RAM
+_STEPS = 600
+
+Frames = npt.NDArray[np.uint8]
+
+
+def to_pixels(
+    ram_x: npt.NDArray[np.int64], ram_y: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Where the ball is in a frame of 64x64; measured once, right to half a pixel on average."""
+    return ram_x * 0.4 - 19.4, ram_y * 0.303 + 3.0
+
+
+@pytest.fixture(scope="module")
+def played() -> tuple[Frames, npt.NDArray[np.int64], float]:
+    """Frames of a game played by `Player`, the RAM at each, and the score."""
+    env = make_single("ALE/Breakout-v5", training=False)
+    obs, info = env.reset(seed=0)
+    player, frames, rams = Player(), [], []
+    for step in range(_STEPS):
+        frames.append(obs.transpose(2, 0, 1))
+        rams.append(env.game.ale.getRAM().astype(np.int64))  # type: ignore[attr-defined]
+        action = player.act(frames[-1][None], np.array([step == 0]))[0]
+        obs, _, terminated, _, info = env.step(action)
+        if terminated:
+            break
+    env.close()
+    return np.stack(frames), np.stack(rams), float(info["score"])
+
+
+def test_the_player_scores(played: tuple[Frames, npt.NDArray[np.int64], float]) -> None:
+    assert played[2] >= 15  # a random player makes one or two points
+
+
+def test_the_ball_is_found_where_the_emulator_has_it(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames, rams, _ = played
+    found, spots = find_ball(frames)
+    x, y = to_pixels(rams[:, _BALL_X], rams[:, _BALL_Y])
+    # Away from walls, bricks and paddle, where it is hidden or not looked for.
+    in_sight = (rams[:, _BALL_Y] > 0) & (y > 30) & (y < 56) & (x > 5) & (x < 58)
+    assert in_sight.sum() > 300
+    assert found[in_sight].mean() > 0.99
+    assert np.abs(spots.x - x)[in_sight & found].mean() < 0.5
+    assert np.abs(spots.y - y)[in_sight & found].mean() < 0.5
+
+
+def test_no_ball_is_found_where_there_is_none(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames, rams, _ = played
+    absent = rams[:, _BALL_Y] == 0
+    without = frames[absent | (to_pixels(rams[:, _BALL_X], rams[:, _BALL_Y])[1] > 59)]
+    assert len(without) > 0
+    assert not find_ball(without)[0].any()
+
+
+def test_players_differ_in_what_they_dare() -> None:
+    assert Player.spread < BoldPlayer.spread < RashPlayer.spread
+
+
+def test_each_game_is_played_by_itself(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames = played[0]
+    alone, together = Player(), Player()
+    for step in range(40):
+        starts = np.array([step == 0])
+        pair = np.stack([frames[step], frames[2 * step]])
+        action = alone.act(pair[:1], starts)[0]
+        assert together.act(pair, np.repeat(starts, 2))[0] == action
+
+
+def test_collecting_takes_the_player_by_name() -> None:
+    env = make_single("ALE/Breakout-v5", training=False)
+    policy = load_policy("dreamenv.zoo.breakout:Player", env.environment)
+    env.close()
+    assert isinstance(policy, Player)

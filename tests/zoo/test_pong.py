@@ -1,0 +1,54 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from dreamenv.real import make_single
+from dreamenv.zoo.pong import BoldPlayer, Player, find_ball
+
+_BALL_X, _BALL_Y = 49, 54  # in the emulator's RAM
+_STEPS = 500
+
+Frames = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def played() -> tuple[Frames, npt.NDArray[np.int64], list[float]]:
+    """Frames of a game played by `Player`, the RAM at each, and the points."""
+    env = make_single("ALE/Pong-v5", training=False)
+    obs, _ = env.reset(seed=0)
+    player, frames, rams, points = Player(), [], [], []
+    for step in range(_STEPS):
+        frames.append(obs.transpose(2, 0, 1))
+        rams.append(env.game.ale.getRAM().astype(np.int64))  # type: ignore[attr-defined]
+        action = player.act(frames[-1][None], np.array([step == 0]))[0]
+        obs, reward, _, _, _ = env.step(action)
+        points.append(reward)
+    env.close()
+    return np.stack(frames), np.stack(rams), points
+
+
+def test_the_ball_is_found_where_the_emulator_has_it(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames, rams, _ = played
+    found, spots = find_ball(frames)
+    # Where the ball is in a frame of 64x64; measured once, right to half a pixel on average.
+    x, y = rams[:, _BALL_X] * 0.4 - 19.7, rams[:, _BALL_Y] * 0.304 - 3.8
+    between = (rams[:, _BALL_Y] > 0) & (x > 10) & (x < 53) & (y > 12) & (y < 56)
+    assert between.sum() > 200
+    assert found[between].mean() > 0.99
+    assert np.abs(spots.x - x)[between & found].mean() < 0.5
+    assert np.abs(spots.y - y)[between & found].mean() < 0.5
+    out = (x < 6) | (x > 58)
+    assert not found[out].any()
+
+
+def test_the_player_keeps_the_ball_in_play(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    # A random player loses a point every 45 steps or so.
+    assert sum(point < 0 for point in played[2]) <= 3
+
+
+def test_players_differ_in_what_they_dare() -> None:
+    assert Player.spread < BoldPlayer.spread
