@@ -93,9 +93,7 @@ def test_a_name_that_looks_like_an_id_is_found_as_it_is(tmp_path: Path) -> None:
     assert find_world_model("DreamEnv/Mine-v0-v0") == folder
 
 
-def test_home_comes_before_what_is_bundled(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_home_comes_before_what_is_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("dreamenv.registration._BUNDLED", tmp_path / "bundled")
     bundled = make_world(tmp_path / "bundled" / "Pong")
     assert find_world_model("Pong") == bundled

@@ -12,8 +12,6 @@ from torch import Tensor
 from dreamenv.dream.core import Dream
 from dreamenv.errors import InputError
 
-SEEDS = 2**63  # torch takes more of them, numpy's integers do not
-
 
 def observation_space(dream: Dream) -> Space[npt.NDArray[np.uint8]]:
     """Returns the space of one observation, uint8 [H, W, k * C]."""
@@ -34,17 +32,6 @@ def to_actions(actions: Any) -> Tensor:
         InputError: They are no integers.
     """
     return _to_integers("actions", actions)
-
-
-def to_seed(seed: Any) -> int:
-    """Checks a seed.
-
-    Raises:
-        InputError: It is no integer from 0 to 2**63 - 1.
-    """
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < SEEDS:
-        raise InputError(f"seed is {seed!r}; it must be one integer from 0 to {SEEDS - 1}")
-    return int(seed)
 
 
 def to_mask(mask: Any) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dreamenv.dream.bank import ContextBank
 from dreamenv.dream.contexts import Contexts
+from dreamenv.dream.seeding import to_seed
 from dreamenv.dream.state import DreamState
 from dreamenv.errors import ConfigError, InputError, StateError
 from dreamenv.models.lstm import LSTMState
@@ -48,6 +49,7 @@ class Dream:
         world_model: What is dreamt.
         num_envs: N.
         horizon: Steps after which a dream is truncated; None for never.
+        autoreset: When a dream that ended begins anew.
         device: Where it all is: with the world model.
         sampler: The noise levels the frames are drawn with.
         generator: Where chance comes from.
@@ -71,7 +73,7 @@ class Dream:
 
     Raises:
         ConfigError: A number is out of range.
-        InputError: The contexts do not fit the world model.
+        InputError: The contexts do not fit the world model, or there is no such autoreset mode.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Dream:
         *,
         horizon: int | None = DEFAULT_HORIZON,
         denoising_steps: int | Sequence[float] | None = None,
-        autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
+        autoreset: AutoresetMode | str = AutoresetMode.SAME_STEP,
         frame_stack: int = 1,
         sample_outcomes: bool = True,
     ) -> None:
@@ -90,6 +92,7 @@ class Dream:
         self.world_model = world_model
         self.num_envs = num_envs
         self.horizon = horizon
+        self.autoreset = _as_autoreset_mode(autoreset)
         self.device = world_model.device
         self.sampler = world_model.config.sampler
         if denoising_steps is not None:
@@ -99,7 +102,6 @@ class Dream:
         self.bank = ContextBank(world_model, contexts)
         channels, height, width = world_model.config.obs_shape
         self.obs_shape = (frame_stack * channels, height, width)
-        self._autoreset = autoreset
         self._frame_stack = frame_stack
         self._sample_outcomes = sample_outcomes
         self._state: DreamState | None = None
@@ -134,14 +136,15 @@ class Dream:
             seed: Of all chance to come. Without it chance takes its course; before the first step
                 it is then left to the operating system.
             mask: bool [N], which dreams begin anew; the others go on. All if None.
-            contexts: int64 [N], the context of the bank each begins from; drawn if None.
+            contexts: int64 [N], the context of the bank each begins from. If None, those that the
+                last step drew, or, where there was none since, the next ones of the bank.
 
         Returns:
             The observations of all dreams, uint8 [N, k * C, H, W].
 
         Raises:
-            InputError: `mask` or `contexts` have another type, shape or range, or both a seed and
-                a mask are given: the seed is that of all dreams.
+            InputError: An argument has another type, shape or range, or both a seed and a mask are
+                given: the seed is that of all dreams.
             StateError: Only some are to begin anew, and the others have not begun.
         """
         if mask is not None:
@@ -149,7 +152,7 @@ class Dream:
         if contexts is not None:
             self._check_contexts(contexts)
         if seed is not None:
-            self.generator.manual_seed(seed)
+            self.generator.manual_seed(to_seed(seed))
         if contexts is None:
             is_drawn = seed is not None or self._state is None
             contexts = self._draw_contexts() if is_drawn else self.state.next_context
@@ -191,6 +194,7 @@ class Dream:
     def restore(self, state: DreamState, indices: Sequence[int] | Tensor | None = None) -> Tensor:
         """Puts dreams back into states that `snapshot` copied.
 
+        A dream goes on as it was only with the horizon and the autoreset mode that it had.
         A state of one dream branches: it is put in the place of every dream of the indices.
 
         Args:
@@ -237,7 +241,7 @@ class Dream:
         truncated = torch.zeros_like(terminated)
         if self.horizon is not None:
             truncated = dreamt.steps >= self.horizon
-        if self._autoreset is AutoresetMode.SAME_STEP:
+        if self.autoreset is AutoresetMode.SAME_STEP:
             begun = self.bank.begin(dreamt.next_context)
             after = begun.where(terminated | truncated, dreamt)
             final_obs = self._observe(dreamt)
@@ -245,7 +249,7 @@ class Dream:
         # Those that ended before have not acted in this step.
         acted = ~state.ended
         terminated, truncated = terminated & acted, truncated & acted
-        begins_anew = self._autoreset is AutoresetMode.NEXT_STEP
+        begins_anew = self.autoreset is AutoresetMode.NEXT_STEP
         idle = self.bank.begin(state.next_context) if begins_anew else state
         after = replace(dreamt, ended=terminated | truncated).where(acted, idle)
         obs = self._observe(after)
@@ -336,7 +340,19 @@ class Dream:
         return rows.to(self.device)
 
 
+def _as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        modes = ", ".join(repr(known.value) for known in AutoresetMode)
+        raise InputError(f"autoreset_mode is {mode!r}; it must be one of {modes}") from None
+
+
 def _check_integers(name: str, values: Tensor, count: int) -> None:
+    if not isinstance(values, Tensor):
+        raise InputError(
+            f"{name} is a {type(values).__name__}; it must be a tensor torch.int64 [{count}]"
+        )
     if values.dtype != torch.int64 or values.shape != (count,):
         raise InputError(
             f"{name} is {values.dtype} {list(values.shape)}; it must be torch.int64 [{count}]"

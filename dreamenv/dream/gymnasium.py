@@ -15,18 +15,17 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from dreamenv.dream.conversion import (
-    SEEDS,
     check_options,
     context_option,
     observation_space,
     to_actions,
     to_channels_last,
     to_mask,
-    to_seed,
 )
 from dreamenv.dream.core import DreamStep
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_second, to_picture
+from dreamenv.dream.seeding import SEEDS
 from dreamenv.dream.state import DreamState
 from dreamenv.errors import InputError, StateError
 
@@ -192,7 +191,7 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
     def _seed(self, seed: int | None) -> int | None:
         """Lets the first dream, where nobody seeds it, follow `np_random`."""
         if seed is not None:
-            return to_seed(seed)
+            return seed
         return None if self._np_random is not None else int(self.np_random.integers(SEEDS))
 
     def _show(self) -> None:
@@ -260,8 +259,8 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         _check_render_mode(render_mode, ["rgb_array"])
         if output not in get_args(Output):
             raise InputError(f"output is {output!r}; it must be 'numpy' or 'torch'")
-        self._autoreset = _as_autoreset_mode(autoreset_mode)
-        self.dream = open_dream(name, num_envs, self._autoreset, **options)
+        self.dream = open_dream(name, num_envs, autoreset_mode, **options)
+        self._autoreset = self.dream.autoreset
         self.environment = self.dream.world_model.origin.environment
         self.num_envs = num_envs
         self.single_observation_space = observation_space(self.dream)
@@ -381,7 +380,7 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     def _seed(self, seed: int | None) -> int | None:
         """Lets the first dreams, where nobody seeds them, follow `np_random`."""
         if seed is not None:
-            return to_seed(seed)
+            return seed
         return None if self._np_random is not None else int(self.np_random.integers(SEEDS))
 
     def _check_open(self) -> None:
@@ -392,14 +391,6 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
 def _first(obs: Tensor) -> Frame:
     frame: Frame = to_channels_last(obs)[0].cpu().numpy()
     return frame
-
-
-def _as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError:
-        modes = ", ".join(repr(known.value) for known in AutoresetMode)
-        raise InputError(f"autoreset_mode is {mode!r}; it must be one of {modes}") from None
 
 
 def _check_render_mode(mode: str | None, modes: list[str]) -> None:

@@ -47,7 +47,7 @@ class DreamOptions(TypedDict, total=False):
 def open_dream(
     name: str | None,
     num_envs: int,
-    autoreset: AutoresetMode,
+    autoreset: AutoresetMode | str,
     **options: Unpack[DreamOptions],
 ) -> Dream:
     """Opens a dream.

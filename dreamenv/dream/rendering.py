@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import InputError
+from dreamenv.errors import InputError, StateError
 
 Picture = npt.NDArray[np.uint8]  # [H, W, 3]
 
@@ -50,19 +50,31 @@ class Window:
         self._clock = self._pygame.time.Clock()
 
     def show(self, picture: Picture) -> None:
-        """Shows a picture, enlarged, and waits until it is time for the next one."""
+        """Shows a picture, enlarged, and waits until it is time for the next one.
+
+        Raises:
+            StateError: There is no display.
+        """
         pygame = self._pygame
         height, width, _ = picture.shape
         scale = -(-_WINDOW_SIZE // max(height, width))
         if self._screen is None:
-            pygame.display.init()
-            pygame.display.set_caption(self._title)
-            self._screen = pygame.display.set_mode((width * scale, height * scale))
+            self._screen = self._open(width * scale, height * scale)
         surface = pygame.surfarray.make_surface(picture.transpose(1, 0, 2))
         self._screen.blit(pygame.transform.scale(surface, self._screen.get_size()), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
         self._clock.tick(self._fps)
+
+    def _open(self, width: int, height: int) -> Any:
+        try:
+            self._pygame.display.init()
+            self._pygame.display.set_caption(self._title)
+            return self._pygame.display.set_mode((width, height))
+        except self._pygame.error as error:
+            raise StateError(
+                f"no window can be opened ({error}); use render_mode='rgb_array' without a display"
+            ) from None
 
     def close(self) -> None:
         """Closes the window."""

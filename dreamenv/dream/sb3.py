@@ -20,7 +20,6 @@ from dreamenv.dream.conversion import (
     observation_space,
     to_actions,
     to_channels_last,
-    to_seed,
 )
 from dreamenv.dream.core import DreamStep
 from dreamenv.dream.opening import DreamOptions, open_dream
@@ -91,8 +90,7 @@ class DreamVecEnv(VecEnv, EzPickle):
             StateError: They are closed.
         """
         self._check_open()
-        seed = None if self._seeds[0] is None else to_seed(self._seeds[0])
-        obs = self.dream.reset(seed=seed, contexts=self._contexts())
+        obs = self.dream.reset(seed=self._seeds[0], contexts=self._contexts())
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = [{} for _ in range(self.num_envs)]

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -92,8 +93,8 @@ class SamplerConfig(Config):
         Raises:
             ConfigError: There are none, or they do not fall.
         """
-        if isinstance(steps, int):
-            return replace(self, num_steps=steps, sigmas=None)
+        if isinstance(steps, (int, Integral)):  # numpy's are no int
+            return replace(self, num_steps=int(steps), sigmas=None)
         return replace(self, sigmas=tuple(float(level) for level in steps))
 
 

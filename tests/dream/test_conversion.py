@@ -7,14 +7,12 @@ from gymnasium.spaces import Box
 
 from dreamenv import Contexts, Dream, WorldModel
 from dreamenv.dream.conversion import (
-    SEEDS,
     check_options,
     context_option,
     observation_space,
     to_actions,
     to_channels_last,
     to_mask,
-    to_seed,
 )
 from dreamenv.errors import InputError
 
@@ -106,20 +104,6 @@ def test_what_are_no_integers_are_no_actions(actions: Any, name: str) -> None:
 def test_rows_of_other_lengths_are_no_actions() -> None:
     with pytest.raises(InputError, match=r"^actions are .*; they must be integers$"):
         to_actions([[0], [1, 2]])
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**32, SEEDS - 1, np.int64(7), np.uint8(7)])
-def test_seeds(seed: Any) -> None:
-    turned = to_seed(seed)
-    assert turned == seed
-    assert type(turned) is int
-    torch.Generator().manual_seed(turned)
-
-
-@pytest.mark.parametrize("seed", [-1, SEEDS, 1.0, "1", [1, 2], None, np.float64(1), np.array([1])])
-def test_what_is_no_seed(seed: Any) -> None:
-    with pytest.raises(InputError, match=r"^seed is .*; it must be one integer from 0 to \d+$"):
-        to_seed(seed)
 
 
 @pytest.mark.parametrize(

@@ -1165,3 +1165,34 @@ def test_contexts_that_do_not_fit_are_refused(
 def test_a_step_is_a_tuple(dream: Dream) -> None:
     assert DreamStep._fields == ("obs", "reward", "terminated", "truncated", "final_obs")
     assert isinstance(dream.step(integers(0, 0, 0, 0)), DreamStep)
+
+
+# What is given in other words.
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5])
+def test_a_wrong_seed_is_refused_and_changes_nothing(
+    small_world: WorldModel, small_contexts: Contexts, seed: Any
+) -> None:
+    dream = Dream(small_world, small_contexts, 2)
+    dream.reset(seed=0)
+    before = dream.generator.get_state(), dream.snapshot()
+    with pytest.raises(InputError, match=r"^seed is .*; it must be one integer from 0 to \d+$"):
+        dream.reset(seed=seed)
+    assert torch.equal(dream.generator.get_state(), before[0])
+    assert_equal(tensors(dream.snapshot()), tensors(before[1]))
+
+
+def test_autoreset_goes_by_its_name_as_well(
+    small_world: WorldModel, small_contexts: Contexts
+) -> None:
+    assert Dream(small_world, small_contexts, 2, autoreset="NextStep").autoreset is NEXT_STEP
+    with pytest.raises(InputError, match=r"^autoreset_mode is 'sometimes'; it must be one of"):
+        Dream(small_world, small_contexts, 2, autoreset="sometimes")
+
+
+def test_what_is_no_tensor_is_refused(small_world: WorldModel, small_contexts: Contexts) -> None:
+    dream = Dream(small_world, small_contexts, 2)
+    dream.reset(seed=0)
+    with pytest.raises(InputError, match=r"^actions is a list; it must be a tensor torch.int64"):
+        dream.step([0, 1])  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 
 from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_second, to_picture
 from dreamenv.environment import EnvironmentSpec, Preprocessing
-from dreamenv.errors import InputError
+from dreamenv.errors import InputError, StateError
 
 
 def some_picture(height: int, width: int) -> Picture:
@@ -135,3 +135,10 @@ def test_without_pygame_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     message = r"^render_mode 'human' needs pygame; pip install 'dreamenv\[play\]'$"
     with pytest.raises(InputError, match=message):
         Window("a dream", 30)
+
+
+def test_without_a_display_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no-such-driver")
+    window = Window("a dream", 30)
+    with pytest.raises(StateError, match=r"^no window can be opened \(.*\); use render_mode="):
+        window.show(some_picture(4, 4))

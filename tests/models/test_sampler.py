@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ class TestSchedule:
         sampler = SamplerConfig(sigmas=(80.0, 20.0, 5.0))
         assert sampler.levels == (80.0, 20.0, 5.0, 0.0)
         assert sampler.with_denoising(2).levels == schedule(2, 0.002, 5.0, 7.0)
+        assert sampler.with_denoising(np.int64(2)) == sampler.with_denoising(2)  # type: ignore[arg-type]
         assert SamplerConfig().with_denoising([9, 3]).levels == (9.0, 3.0, 0.0)
 
 
