@@ -15,6 +15,7 @@ _COMMANDS = {
     "evaluate-model": ("dreamenv.cli.evaluate_model", "measure how faithful a world model is"),
     "train-agent": ("dreamenv.cli.train_agent", "train an agent in a dream"),
     "evaluate-agent": ("dreamenv.cli.evaluate_agent", "have an agent play the real game"),
+    "zoo": ("dreamenv.cli.zoo", "make a world model of the zoo again from nothing"),
     "pull": ("dreamenv.cli.pull", "fetch a world model from the Hugging Face Hub"),
 }
 

@@ -101,6 +101,10 @@ class Collections(Config):
         with naming_disk_errors(folder), atomic_file(folder / COLLECTIONS_FILE) as beside:
             beside.write_text(json.dumps(self.to_dict()) + "\n")
 
+    def has_complete(self, config: CollectConfig) -> bool:
+        """Whether all that `config` asks for was collected, be it before other collections."""
+        return any(each.config == config and each.is_complete for each in self.collections)
+
     def begin(self, config: CollectConfig, next_episode: int) -> "Collections":
         """Returns the record with a collection of `config` at its end, begun or to go on with."""
         last = self.collections[-1] if self.collections else None

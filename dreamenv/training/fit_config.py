@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -43,6 +43,8 @@ class FitModelConfig(Config):
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
         validate_every: Training steps between validations.
         checkpoint_every: Training steps between checkpoints.
+        contexts: How many windows of the episodes are kept for dreams to begin from.
+        weights: Type of the weights in the world model's folder; bfloat16 takes half the space.
         training: How the networks are fitted. On the command line its settings stand by
             themselves, as in --steps.
         denoiser: Architecture and noise of the denoiser.
@@ -64,13 +66,15 @@ class FitModelConfig(Config):
     device: str = AUTO
     validate_every: int = 1000
     checkpoint_every: int = 250
+    contexts: int = 512
+    weights: Literal["float32", "bfloat16"] = "float32"
     training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        for name in ("validate_every", "checkpoint_every"):
+        for name in ("validate_every", "checkpoint_every", "contexts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):

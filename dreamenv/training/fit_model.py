@@ -37,7 +37,6 @@ from dreamenv.training.world_model import (
 )
 
 _STEPS_A_LOG = 10
-_NUM_CONTEXTS = 512
 
 
 def fit_model(
@@ -184,7 +183,7 @@ class _Fit:
         contexts = Contexts.draw(
             self._replay,
             length,
-            _NUM_CONTEXTS,
+            self._config.contexts,
             device=self._device,
             weights=quarters,
             seed=self._config.seed,
@@ -198,7 +197,8 @@ class _Fit:
 
         for folder in folders:
             with naming_disk_errors(folder):
-                model.save(folder, also=write_the_rest)
+                dtype = getattr(torch, self._config.weights)
+                model.save(folder, dtype=dtype, also=write_the_rest)
 
     def _check_same_data(self, begun_with: str) -> None:
         if begun_with != _fingerprint(self._replay):

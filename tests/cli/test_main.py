@@ -18,6 +18,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fit-model" in printed
     assert "collect" in printed
     assert "pull" in printed
+    assert "zoo" in printed
     assert "evaluate-model" in printed
 
 

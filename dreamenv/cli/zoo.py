@@ -1,0 +1,49 @@
+"""`dreamenv zoo`: make a world model again from nothing."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from tyro.conf import Positional
+
+from dreamenv.training.build_world import BuildConfig, build_world
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make a world model of the zoo again from nothing, by its recipe.
+
+    It goes on where it was stopped when the same command is run again.
+
+    Attributes:
+        action: What to do.
+        name: Of the recipe, such as Breakout, and of the world model.
+        out: Folder of the episodes and of the run; by default runs/zoo/NAME.
+        steps: Training steps, where they are not to be the recipe's.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        overwrite: Fit anew where that was begun, and replace a world model of that name; episodes
+            that were collected are kept.
+    """
+
+    action: Positional[Literal["build"]]
+    name: Positional[str]
+    out: str | None = None
+    steps: int | None = None
+    device: str = BuildConfig.device
+    overwrite: bool = False
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs `dreamenv zoo`."""
+    options = tyro.cli(Options, prog="dreamenv zoo", args=list(arguments))
+    config = BuildConfig(options.name, options.out, options.steps, options.device)
+    kept = [word for word in arguments if word != "--overwrite"]
+    build_world(
+        config,
+        Console(),
+        overwrite=options.overwrite,
+        command=shlex.join(["dreamenv", "zoo", *kept]),
+    )

@@ -1,0 +1,130 @@
+"""Making a world model again from nothing, by the recipe in the zoo."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from dreamenv.config import Config
+from dreamenv.data import Replay
+from dreamenv.devices import AUTO
+from dreamenv.errors import FormatError, InputError
+from dreamenv.progress import say
+from dreamenv.real import describe
+from dreamenv.training.collect import CollectConfig, Collections
+from dreamenv.training.collect_run import collect_with_progress, print_damaged
+from dreamenv.training.fit_config import FitModelConfig
+from dreamenv.training.fit_model import check_plan, fit_model
+from dreamenv.training.stopping import stop_on_signal
+from dreamenv.zoo import RECIPES
+
+
+@dataclass(frozen=True)
+class Recipe(Config):
+    """How a world model is made.
+
+    Attributes:
+        environment: The id of the real environment, whose preprocessing is the default one.
+        collections: Who plays, how much and with how much chance, one after the other.
+        fit: How it is fitted; where the episodes come from and where it goes is filled in.
+    """
+
+    environment: str
+    collections: tuple[CollectConfig, ...]
+    fit: FitModelConfig
+
+    @classmethod
+    def read(cls, name: str) -> "Recipe":
+        """Reads the recipe of that name.
+
+        Raises:
+            InputError: There is none.
+            FormatError: It is damaged.
+        """
+        path = RECIPES / f"{name}.json"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
+            raise InputError(f"there is no recipe for {name!r}; there are some for {known}")
+        try:
+            data = json.loads(path.read_text())
+        except ValueError as error:
+            raise FormatError(f"{path} is not JSON ({error}); reinstall dreamenv") from None
+        return cls.from_dict(data, str(path))
+
+
+@dataclass(frozen=True)
+class BuildConfig(Config):
+    """What is made.
+
+    Attributes:
+        name: Of the recipe, and of the world model.
+        out: Folder of the episodes and of the run; by default runs/zoo/NAME.
+        steps: Training steps, where they are not to be the recipe's.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+    """
+
+    name: str
+    out: str | None = None
+    steps: int | None = None
+    device: str = AUTO
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the episodes and of the run."""
+        return Path(self.out or Path("runs") / "zoo" / self.name)
+
+    def fit(self, recipe: Recipe) -> FitModelConfig:
+        """Returns how the world model is fitted."""
+        training = recipe.fit.training
+        if self.steps is not None:
+            training = replace(training, steps=self.steps)
+        return replace(
+            recipe.fit,
+            env=recipe.environment,
+            name=self.name,
+            dataset=str(self.folder / "replay"),
+            out=str(self.folder / "fit"),
+            device=self.device,
+            training=training,
+        )
+
+
+def build_world(
+    config: BuildConfig, console: Console, *, overwrite: bool = False, command: str = ""
+) -> Path:
+    """Plays, fits and saves as the recipe says, or goes on where that was stopped.
+
+    Args:
+        config: What is made.
+        console: Where progress is shown.
+        overwrite: Fit anew where that was begun, and replace a world model of that name. Episodes
+            that were collected are kept.
+        command: The command line, for the model card.
+
+    Returns:
+        The folder of the world model.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
+        DreamenvError: It cannot be done; what was collected is kept.
+    """
+    recipe = Recipe.read(config.name)
+    fit = config.fit(recipe)
+    resume = fit.run_folder.config.exists() and not overwrite
+    check_plan(fit, resume=resume, overwrite=overwrite)
+    _collect(recipe, config.folder / "replay", console)
+    return fit_model(fit, console, resume=resume, overwrite=overwrite, command=command)
+
+
+def _collect(recipe: Recipe, folder: Path, console: Console) -> None:
+    replay = Replay.open_or_create(folder, describe(recipe.environment))
+    print_damaged(replay, console)
+    with stop_on_signal() as stop:
+        for collection in recipe.collections:
+            if Collections.read(folder).has_complete(collection):
+                continue
+            say(console, f"{collection.policy}, ε = {collection.epsilon}:")
+            collect_with_progress(
+                replay, collection, console, stop, "run the same command to go on"
+            )

@@ -1,0 +1,178 @@
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+from rich.console import Console
+
+from dreamenv.data import Replay
+from dreamenv.dream.contexts import Contexts
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import FormatError, InputError
+from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.world_model import WorldModel
+from dreamenv.real import describe
+from dreamenv.training.build_world import BuildConfig, Recipe, build_world
+from dreamenv.training.collect import CollectConfig
+from dreamenv.training.fit_config import FitModelConfig
+from dreamenv.training.fit_model import check_plan
+from dreamenv.training.policies import load_policy
+from dreamenv.training.stopping import Stopped
+from dreamenv.training.world_model import TrainingConfig
+from dreamenv.zoo import RECIPES
+
+NAMES = sorted(file.stem for file in RECIPES.glob("*.json"))
+
+TINY: dict[str, Any] = {"channels": (8,), "depths": (1,), "attention": (False,), "fold": 4}
+RECIPE = Recipe(
+    environment="Test/Catch-v0",
+    collections=(
+        CollectConfig(steps=60, num_envs=2),
+        CollectConfig(steps=40, num_envs=2, epsilon=0.5, seed=1),
+    ),
+    fit=FitModelConfig(
+        checkpoint_every=2,
+        contexts=6,
+        weights="bfloat16",
+        training=TrainingConfig(
+            steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4
+        ),
+        denoiser=DenoiserConfig(cond_channels=8, **TINY),
+        reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def _recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, catch: EnvironmentSpec) -> None:
+    """A zoo with one recipe, and an empty home."""
+    assert catch.id == RECIPE.environment
+    (tmp_path / "Catch.json").write_text(json.dumps(RECIPE.to_dict()))
+    monkeypatch.setattr("dreamenv.training.build_world.RECIPES", tmp_path)
+    monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
+    monkeypatch.delitem(gymnasium.registry, "DreamEnv/Catch-v0", raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> BuildConfig:
+    return BuildConfig("Catch", out=str(tmp_path / "out"), device="cpu")
+
+
+def build(config: BuildConfig, **options: Any) -> str:
+    printed = io.StringIO()
+    build_world(config, Console(file=printed, width=200), **options)
+    return printed.getvalue()
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return WorldModel.load(folder).state_dict()
+
+
+def test_a_world_model_is_made_from_nothing(config: BuildConfig, tmp_path: Path) -> None:
+    build(config, command="dreamenv zoo build Catch")
+    replay = Replay.open(config.folder / "replay")
+    assert replay.num_steps == 100
+    world = tmp_path / "home" / "Catch"
+    assert len(Contexts.load(world).actions) == 6
+    model = WorldModel.load(world)
+    assert model.origin.environment == replay.environment
+    assert model.origin.fit["settings"]["training"]["steps"] == 4
+    assert "dreamenv zoo build Catch" in (world / "README.md").read_text()
+    for value in model.state_dict().values():
+        assert torch.equal(value, value.bfloat16().float())
+    assert gymnasium.spec("DreamEnv/Catch-v0").kwargs == {"name": "Catch"}
+
+
+def test_stopped_anywhere_it_goes_on_with_the_same_command(
+    config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = replace(config, out=str(tmp_path / "whole"))
+    build(whole)
+    monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "other-home"))
+
+    class Stopping:
+        """Asks to stop at its n-th question, and never again."""
+
+        def __init__(self, after: int) -> None:
+            self.left = after
+
+        def __call__(self) -> bool:
+            self.left -= 1
+            return self.left == 0
+
+    stops = 0
+    # In the first collection, in the second, and in the fit.
+    for module, after in (("build_world", 5), ("build_world", 40), ("fit_model", 3)):
+        stopping = Stopping(after)
+
+        class Request:
+            def __enter__(self, stopping: Stopping = stopping) -> Stopping:
+                return stopping
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"dreamenv.training.{module}.stop_on_signal", Request)
+            with pytest.raises(Stopped):
+                build(config)
+            stops += 1
+    assert stops == 3
+    build(config)
+    one, other = (weights(tmp_path / home / "Catch") for home in ("home", "other-home"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_there_is_not_collected_again(config: BuildConfig) -> None:
+    build(config)
+    again = build(replace(config, steps=5), overwrite=True)
+    assert "collect" not in again.split("fit:")[0]
+    assert Replay.open(config.folder / "replay").num_steps == 100
+
+
+def test_fewer_steps_can_be_asked_for(config: BuildConfig, tmp_path: Path) -> None:
+    build(replace(config, steps=2))
+    fit = WorldModel.load(tmp_path / "home" / "Catch").origin.fit
+    assert fit["settings"]["training"]["steps"] == 2
+
+
+def test_a_world_model_that_is_there_is_not_replaced_unasked(
+    config: BuildConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "home" / "Catch").mkdir(parents=True)
+    (tmp_path / "home" / "Catch" / "config.json").touch()
+    with pytest.raises(FormatError, match="is there already; add --overwrite"):
+        build(config)
+    assert not config.folder.exists()
+
+
+def test_a_recipe_that_is_not_there_is_told_with_those_that_are(config: BuildConfig) -> None:
+    with pytest.raises(
+        InputError, match=r"^there is no recipe for 'Chess'; there are some for Cat"
+    ):
+        build(replace(config, name="Chess"))
+
+
+def test_a_damaged_recipe_is_named(config: BuildConfig, tmp_path: Path) -> None:
+    (tmp_path / "Catch.json").write_text("{")
+    with pytest.raises(FormatError, match=r"Catch\.json is not JSON"):
+        build(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipes_of_the_zoo_can_be_followed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dreamenv.training.build_world.RECIPES", RECIPES)
+    recipe = Recipe.read(name)
+    environment = describe(recipe.environment)
+    for collection in recipe.collections:
+        load_policy(collection.policy, environment)
+    assert len({collection.seed for collection in recipe.collections}) == len(recipe.collections)
+    config = BuildConfig(name, out=str(tmp_path / "out"))
+    check_plan(config.fit(recipe), resume=False, overwrite=False)
