@@ -23,7 +23,7 @@ def resolve_device(name: str) -> torch.device:
         name = next((kind for kind in ("cuda", "mps") if _is_there(kind)), "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise InputError(
             f"device is {name!r}; it must be 'auto', or 'cpu', 'cuda' or another of torch's"
         ) from None

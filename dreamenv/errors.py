@@ -19,6 +19,10 @@ class InputError(DreamenvError, ValueError):
     """A tensor, an action or an argument of the wrong shape, type or range."""
 
 
+class ArgumentError(InputError, TypeError):
+    """A keyword argument that is not known."""
+
+
 class FormatError(DreamenvError):
     """A folder or a file that is missing, damaged, foreign, or of a later format version."""
 

@@ -20,6 +20,14 @@ def observation_space(dream: Dream) -> Space[npt.NDArray[np.uint8]]:
     return space
 
 
+def action_meanings(dream: Dream) -> list[str]:
+    """Returns a name for each action: that of the real environment, or its number."""
+    environment = dream.world_model.origin.environment
+    if environment is None:
+        return [str(action) for action in range(dream.world_model.config.num_actions)]
+    return list(environment.action_meanings)
+
+
 def to_channels_last(obs: Tensor) -> Tensor:
     """Turns observations [N, C, H, W] into [N, H, W, C], contiguous."""
     return obs.permute(0, 2, 3, 1).contiguous()
@@ -67,9 +75,11 @@ def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
     """Refuses options of a reset that nothing would look at.
 
     Raises:
-        InputError: There is one.
+        InputError: There is one, or the options are no dictionary.
     """
-    unknown = sorted(set(options or {}) - set(known))
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"options is a {type(options).__name__}; it must be a dictionary")
+    unknown = sorted(str(key) for key in options or {} if key not in known)
     if unknown:
         raise InputError(f"options has {', '.join(unknown)}; a dream knows {', '.join(known)}")
 

@@ -1,8 +1,9 @@
 """The dream: N learned environments stepped at once, wholly on one device."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from gymnasium.vector import AutoresetMode
@@ -88,7 +89,12 @@ class Dream:
         frame_stack: int = 1,
         sample_outcomes: bool = True,
     ) -> None:
-        _check_numbers(num_envs, horizon, frame_stack, contexts)
+        _check_kinds(world_model, contexts)
+        num_envs = _as_count("num_envs", num_envs)
+        if horizon is not None:
+            horizon = _as_count("horizon", horizon, ", or None for no end")
+        frame_stack = _as_count("frame_stack", frame_stack)
+        _check_frame_stack(frame_stack, contexts)
         self.world_model = world_model
         self.num_envs = num_envs
         self.horizon = horizon
@@ -173,7 +179,7 @@ class Dream:
         """
         state = self.state
         self._check_actions(actions)
-        self._state, step = self._transition(state, actions.to(self.device))
+        self._state, step = self._transition(state, actions.to(self.device, non_blocking=True))
         return step
 
     def snapshot(self, indices: Sequence[int] | Tensor | None = None) -> DreamState:
@@ -212,7 +218,7 @@ class Dream:
         rows = self._as_indices(indices)
         self._check_state(state, len(rows))
         # The bank it comes from may have held more contexts.
-        state = replace(state, next_context=state.next_context % self.bank.size)
+        state = replace(state, next_context=state.next_context % self.bank.size).to(self.device)
         if len(state) == 1:
             state = state.rows(torch.zeros_like(rows))
         if indices is None:
@@ -307,6 +313,8 @@ class Dream:
         _check_range("contexts", contexts.cpu(), self.bank.size)
 
     def _check_mask(self, mask: Tensor, seed: int | None) -> None:
+        if not isinstance(mask, Tensor):
+            raise InputError(f"mask is a {type(mask).__name__}; it must be a tensor torch.bool")
         if mask.dtype != torch.bool or mask.shape != (self.num_envs,):
             raise InputError(
                 f"mask is {mask.dtype} {list(mask.shape)}; it must be torch.bool [{self.num_envs}]"
@@ -319,22 +327,27 @@ class Dream:
             )
 
     def _check_state(self, state: DreamState, count: int) -> None:
+        if not isinstance(state, DreamState):
+            raise InputError(
+                f"state is a {type(state).__name__}; it must be a DreamState, of a snapshot"
+            )
         if len(state) not in (1, count):
             raise InputError(f"the state is of {len(state)} dreams; it must be of 1 or {count}")
-        config = self.world_model.config
-        window = (len(state), self.bank.length, *config.obs_shape)
-        memory = (len(state), config.reward_end.lstm_dim)
-        if state.frames.shape != window or state.h.shape != memory:
+        ours = self.bank.begin(torch.zeros(1, dtype=torch.int64, device=self.device))
+        if not state.is_like(ours):
             raise InputError(
-                f"the state has frames {list(state.frames.shape[1:])} and a memory of "
-                f"{list(state.h.shape[1:])}, this dream {list(window[1:])} and {list(memory[1:])}; "
-                f"restore it into the dream that it is of"
+                f"the state has frames {_kind(state.frames)} and a memory {_kind(state.h)}, this "
+                f"dream {_kind(ours.frames)} and {_kind(ours.h)}; restore it into the dream that "
+                f"it is of"
             )
 
     def _as_indices(self, indices: Sequence[int] | Tensor | None) -> Tensor:
         if indices is None:
             return torch.arange(self.num_envs, device=self.device)
-        rows = torch.as_tensor(indices, device="cpu")
+        try:
+            rows = torch.as_tensor(indices, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"indices are {indices!r}; they must be integers") from None
         _check_integers("indices", rows, rows.numel())
         _check_range("indices", rows, self.num_envs)
         return rows.to(self.device)
@@ -369,15 +382,33 @@ def _check_range(name: str, values: Tensor, count: int) -> None:
         )
 
 
-def _check_numbers(
-    num_envs: int, horizon: int | None, frame_stack: int, contexts: Contexts
-) -> None:
-    if num_envs < 1:
-        raise ConfigError(f"num_envs is {num_envs}; it must be at least 1")
-    if horizon is not None and horizon < 1:
-        raise ConfigError(f"horizon is {horizon}; it must be at least 1, or None for no end")
+def _check_kinds(world_model: WorldModel, contexts: Contexts) -> None:
+    for name, value, kind in (
+        ("world_model", world_model, WorldModel),
+        ("contexts", contexts, Contexts),
+    ):
+        if not isinstance(value, kind):
+            raise InputError(f"{name} is a {type(value).__name__}; it must be a {kind.__name__}")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Names the type and the shape of each row of a tensor."""
+    return f"{tensor.dtype} {list(tensor.shape[1:])}"
+
+
+def _as_count(name: str, value: SupportsIndex, otherwise: str = "") -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name} is {value!r}; it must be an integer{otherwise}") from None
+    if count < 1:
+        raise ConfigError(f"{name} is {count}; it must be at least 1{otherwise}")
+    return count
+
+
+def _check_frame_stack(frame_stack: int, contexts: Contexts) -> None:
     length = contexts.actions.shape[1]
-    if not 1 <= frame_stack <= length:
+    if frame_stack > length:
         raise ConfigError(
             f"frame_stack is {frame_stack}; it must be from 1 to {length}, the frames of a context"
         )

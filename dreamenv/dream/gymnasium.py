@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from dreamenv.dream.conversion import (
+    action_meanings,
     check_options,
     context_option,
     observation_space,
@@ -22,10 +23,10 @@ from dreamenv.dream.conversion import (
     to_channels_last,
     to_mask,
 )
-from dreamenv.dream.core import DreamStep
+from dreamenv.dream.core import DEFAULT_HORIZON, DreamStep
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_second, to_picture
-from dreamenv.dream.seeding import SEEDS
+from dreamenv.dream.seeding import to_seed
 from dreamenv.dream.state import DreamState
 from dreamenv.errors import InputError, StateError
 
@@ -110,8 +111,8 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         self._check_open()
         check_options(options, ("context",))
         contexts = context_option(options, 1)
-        obs = self.dream.reset(seed=self._seed(seed), contexts=contexts)
-        # Only once nothing can go wrong any more.
+        seed = None if seed is None else to_seed(seed)
+        obs = self.dream.reset(seed=seed, contexts=contexts)
         super().reset(seed=seed)
         self._ended = False
         self._show()
@@ -148,7 +149,8 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         if self.render_mode is None:
             gymnasium.logger.warn("render is called, but no render_mode was given to make")
             return None
-        return self._picture() if self.render_mode == "rgb_array" else None
+        picture = self._picture()
+        return picture if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
         """Closes the window, if there is one. Nothing but `close` may be called then."""
@@ -177,22 +179,31 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
             StateError: The environment is closed.
         """
         self._check_open()
-        self.dream.restore(state.dream)
+        if not isinstance(state, ClonedState):
+            raise InputError(f"state is a {type(state).__name__}; it must be what clone_state gave")
+        before = self.dream.generator.get_state()
         if state.rng is not None:
-            self.dream.generator.set_state(state.rng)
+            self._set_chance(state.rng)
+        try:
+            self.dream.restore(state.dream)
+        except InputError:
+            self.dream.generator.set_state(before)
+            raise
         self._ended = bool(self.dream.state.ended)
+        self._show()
 
     def get_action_meanings(self) -> list[str]:
         """Returns a name for each action, as ale-py's environments do."""
-        if self.environment is None:
-            return [str(action) for action in range(self.dream.world_model.config.num_actions)]
-        return list(self.environment.action_meanings)
+        return action_meanings(self.dream)
 
-    def _seed(self, seed: int | None) -> int | None:
-        """Lets the first dream, where nobody seeds it, follow `np_random`."""
-        if seed is not None:
-            return seed
-        return None if self._np_random is not None else int(self.np_random.integers(SEEDS))
+    def _set_chance(self, rng: Tensor) -> None:
+        try:
+            self.dream.generator.set_state(rng)
+        except (RuntimeError, TypeError):
+            raise InputError(
+                f"state has chance of another kind than {self.dream.device}; restore it where it "
+                f"was cloned"
+            ) from None
 
     def _show(self) -> None:
         if self._window is not None:
@@ -224,11 +235,13 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     Attributes:
         dream: The batched core.
         environment: The real environment that is dreamt of; None if that is not recorded.
+        autoreset_mode: When a dream that ended begins anew.
 
     Args:
         name: Of the world model, such as `Breakout`.
         num_envs: N.
         autoreset_mode: When a dream that ended begins anew.
+        max_episode_steps: A limit of a registration with Gymnasium; it and the horizon both hold.
         output: Arrays of numpy, or tensors on the device.
         render_mode: `rgb_array`, or None.
         **options: See `DreamOptions`.
@@ -243,6 +256,7 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         num_envs: int = 1,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        max_episode_steps: int | None = None,
         output: Output = "numpy",
         render_mode: str | None = None,
         **options: Unpack[DreamOptions],
@@ -252,6 +266,7 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             name,
             num_envs,
             autoreset_mode=autoreset_mode,
+            max_episode_steps=max_episode_steps,
             output=output,
             render_mode=render_mode,
             **options,
@@ -259,8 +274,11 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         _check_render_mode(render_mode, ["rgb_array"])
         if output not in get_args(Output):
             raise InputError(f"output is {output!r}; it must be 'numpy' or 'torch'")
+        if max_episode_steps is not None:
+            horizon = options.get("horizon", DEFAULT_HORIZON)
+            options["horizon"] = min(horizon or max_episode_steps, max_episode_steps)
         self.dream = open_dream(name, num_envs, autoreset_mode, **options)
-        self._autoreset = self.dream.autoreset
+        self.autoreset_mode = self.dream.autoreset
         self.environment = self.dream.world_model.origin.environment
         self.num_envs = num_envs
         self.single_observation_space = observation_space(self.dream)
@@ -270,11 +288,10 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": frames_per_second(self.environment),
-            "autoreset_mode": self._autoreset,
+            "autoreset_mode": self.autoreset_mode,
         }
         self.render_mode = render_mode
         self._output = output
-        self._ended = np.zeros(num_envs, np.bool_)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -297,12 +314,9 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         check_options(options, ("context", "reset_mask"))
         contexts = context_option(options, self.num_envs)
         mask = to_mask(options["reset_mask"]) if options and "reset_mask" in options else None
-        obs = self.dream.reset(seed=self._seed(seed), mask=mask, contexts=contexts)
-        # Only once nothing can go wrong any more.
+        seed = None if seed is None else to_seed(seed)
+        obs = self.dream.reset(seed=seed, mask=mask, contexts=contexts)
         super().reset(seed=seed)
-        self._ended = (
-            np.zeros(self.num_envs, np.bool_) if mask is None else self._ended & ~mask.cpu().numpy()
-        )
         return self._give(to_channels_last(obs)), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -323,11 +337,8 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
                 `reset` begins it anew.
         """
         self._check_open()
-        if self._autoreset is AutoresetMode.DISABLED and self._ended.any():
-            raise StateError(
-                f"dreams {np.flatnonzero(self._ended).tolist()} have ended; reset them first, by "
-                f"options={{'reset_mask': ...}}"
-            )
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._output == "numpy":
+            self._check_none_ended()
         step = self.dream.step(to_actions(actions))
         return self._tensors(step) if self._output == "torch" else self._arrays(step)
 
@@ -339,12 +350,16 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             return None
         return tuple(to_picture(frame) for frame in self.dream.state.frames[:, -1].cpu())
 
+    def get_action_meanings(self) -> list[str]:
+        """Returns a name for each action, as ale-py's environments do."""
+        return action_meanings(self.dream)
+
     def close_extras(self, **kwargs: Any) -> None:
         """Nothing is held open."""
 
     def _tensors(self, step: DreamStep) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         info = {}
-        if self._autoreset is AutoresetMode.SAME_STEP:
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
             info["final_obs"] = to_channels_last(step.final_obs)
             info["_final_obs"] = step.terminated | step.truncated
         obs = to_channels_last(step.obs)
@@ -355,10 +370,9 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
             tensor.cpu().numpy()
             for tensor in (to_channels_last(step.obs), step.reward, step.terminated, step.truncated)
         )
-        self._ended = terminated | truncated
-        info: dict[str, Any] = {}
-        if self._autoreset is AutoresetMode.SAME_STEP and self._ended.any():
-            info = self._final_info(step.final_obs, self._ended)
+        ended, info = terminated | truncated, {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
+            info = self._final_info(step.final_obs, ended)
         return obs, rewards.astype(np.float64), terminated, truncated, info
 
     def _final_info(self, final_obs: Tensor, ended: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -377,11 +391,13 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
     def _give(self, obs: Tensor) -> Any:
         return obs if self._output == "torch" else obs.cpu().numpy()
 
-    def _seed(self, seed: int | None) -> int | None:
-        """Lets the first dreams, where nobody seeds them, follow `np_random`."""
-        if seed is not None:
-            return seed
-        return None if self._np_random is not None else int(self.np_random.integers(SEEDS))
+    def _check_none_ended(self) -> None:
+        ended = self.dream.state.ended.cpu().numpy()
+        if ended.any():
+            raise StateError(
+                f"dreams {np.flatnonzero(ended).tolist()} have ended; reset them first, by "
+                f"options={{'reset_mask': ...}}"
+            )
 
     def _check_open(self) -> None:
         if self.closed:

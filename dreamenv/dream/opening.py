@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 from dreamenv.devices import AUTO, resolve_device
 from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.core import DEFAULT_HORIZON, Dream
-from dreamenv.errors import InputError
+from dreamenv.errors import ArgumentError, InputError
 from dreamenv.models.world_model import WorldModel
 from dreamenv.registration import find_world_model
 
@@ -22,8 +22,8 @@ class DreamOptions(TypedDict, total=False):
     Attributes:
         world_model: The folder of a world model, or one in memory, instead of the one that the
             name finds.
-        contexts: Where dreams begin; by default at the contexts in the world model's folder. One
-            in memory needs them.
+        contexts: Where dreams begin, or the folder of a world model that has contexts; by default
+            those in the world model's own folder. One in memory needs them.
         horizon: Steps after which a dream is truncated; None for never. By default 50.
         denoising_steps: How many noise levels a frame is drawn with, or the levels themselves,
             falling; by default the world model's own.
@@ -36,7 +36,7 @@ class DreamOptions(TypedDict, total=False):
     """
 
     world_model: str | Path | WorldModel
-    contexts: Contexts | None
+    contexts: Contexts | str | Path | None
     horizon: int | None
     denoising_steps: int | Sequence[float] | None
     device: str
@@ -48,6 +48,7 @@ def open_dream(
     name: str | None,
     num_envs: int,
     autoreset: AutoresetMode | str,
+    /,
     **options: Unpack[DreamOptions],
 ) -> Dream:
     """Opens a dream.
@@ -60,14 +61,16 @@ def open_dream(
 
     Raises:
         FormatError: There is no such world model, or it is damaged.
-        InputError: An option is unknown, neither a name nor a world model is given, one in memory
+        ArgumentError: An option is unknown.
+        InputError: Neither a name nor a world model is given, one in memory
             comes without contexts, or the device is not there.
         ConfigError: A number is out of range.
     """
     unknown = sorted(set(options) - set(DreamOptions.__annotations__))
     if unknown:
-        raise InputError(
-            f"{', '.join(unknown)} is no argument of a dream; it has "
+        # In Python's own words, since libraries try arguments and look for them.
+        raise ArgumentError(
+            f"got an unexpected keyword argument {unknown[0]!r}; a dream has "
             f"{', '.join(DreamOptions.__annotations__)}"
         )
     world_model, contexts = _find(name, options)
@@ -86,6 +89,8 @@ def open_dream(
 def _find(name: str | None, options: DreamOptions) -> tuple[WorldModel, Contexts]:
     device, contexts = options.get("device", AUTO), options.get("contexts")
     source = options.get("world_model")
+    if isinstance(contexts, (str, Path)):
+        contexts = Contexts.load(contexts)
     if isinstance(source, WorldModel):
         if contexts is None:
             raise InputError(
@@ -94,6 +99,10 @@ def _find(name: str | None, options: DreamOptions) -> tuple[WorldModel, Contexts
         return _on_device(source, device), contexts
     if source is None and name is None:
         raise InputError("no world model is named; give its name, or world_model=")
+    if not isinstance(source, (str, Path, type(None))):
+        raise InputError(
+            f"world_model is a {type(source).__name__}; it must be a folder or a WorldModel"
+        )
     folder = find_world_model(str(name)) if source is None else Path(source)
     world_model = WorldModel.load(folder, device=resolve_device(device))
     return world_model, Contexts.load(folder) if contexts is None else contexts
@@ -102,8 +111,7 @@ def _find(name: str | None, options: DreamOptions) -> tuple[WorldModel, Contexts
 def _on_device(world_model: WorldModel, name: str) -> WorldModel:
     if name == AUTO:
         return world_model
-    device = resolve_device(name)
-    here = world_model.device
-    if (device.type, device.index or 0) == (here.type, here.index or 0):
+    device, here = resolve_device(name), world_model.device
+    if device.type == here.type and device.index in (None, here.index):
         return world_model
     return copy.deepcopy(world_model).to(device)

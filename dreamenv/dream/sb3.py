@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 from typing_extensions import Unpack
 
 from dreamenv.dream.conversion import (
+    action_meanings,
     check_options,
     context_option,
     observation_space,
@@ -70,7 +71,7 @@ class DreamVecEnv(VecEnv, EzPickle):
         actions = Discrete(self.dream.world_model.config.num_actions)
         VecEnv.__init__(self, num_envs, observation_space(self.dream), actions)
         self.metadata: dict[str, Any] = {
-            **self.metadata,
+            "render_modes": ["rgb_array"],
             "render_fps": frames_per_second(self.environment),
         }
         self._step: DreamStep | None = None
@@ -102,9 +103,11 @@ class DreamVecEnv(VecEnv, EzPickle):
 
         Raises:
             InputError: The actions are of another shape, type or range; nothing has changed then.
-            StateError: The dreams have not begun, or are closed.
+            StateError: The dreams have not begun, are closed, or a step is under way.
         """
         self._check_open()
+        if self._step is not None:
+            raise StateError("a step is under way; call step_wait first")
         self._step = self.dream.step(to_actions(actions))
 
     def step_wait(self) -> tuple[Frames, npt.NDArray[np.float32], npt.NDArray[np.bool_], Infos]:
@@ -175,6 +178,10 @@ class DreamVecEnv(VecEnv, EzPickle):
     ) -> list[bool]:
         """Says that no dream is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+    def get_action_meanings(self) -> list[str]:
+        """Returns a name for each action, as ale-py's environments do."""
+        return action_meanings(self.dream)
 
     def _contexts(self) -> torch.Tensor | None:
         for options in self._options:

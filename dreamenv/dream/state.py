@@ -44,8 +44,23 @@ class DreamState:
 
     def replace(self, indices: Tensor, other: Self) -> Self:
         """Puts the M other dreams in the place of those of the indices, int64 [M]."""
+        copies = [tensor.clone() for tensor in self._tensors()]
+        for copy, theirs in zip(copies, other._tensors(), strict=True):
+            copy[indices] = theirs
+        return type(self)(*copies)
+
+    def to(self, device: torch.device) -> Self:
+        """Copies the dreams to another device; on the same one they are these."""
+        return type(self)(*(tensor.to(device) for tensor in self._tensors()))
+
+    def is_like(self, other: Self) -> bool:
+        """Whether the tensors are of the same types and, but for their number, shapes."""
         pairs = zip(self._tensors(), other._tensors(), strict=True)
-        return type(self)(*(ours.index_copy(0, indices, theirs) for ours, theirs in pairs))
+        return all(
+            isinstance(ours, Tensor)
+            and (ours.dtype, ours.shape[1:]) == (theirs.dtype, theirs.shape[1:])
+            for ours, theirs in pairs
+        )
 
     def _tensors(self) -> list[Tensor]:
         return [getattr(self, field.name) for field in fields(self)]

@@ -95,7 +95,13 @@ class SamplerConfig(Config):
         """
         if isinstance(steps, (int, Integral)):  # numpy's are no int
             return replace(self, num_steps=int(steps), sigmas=None)
-        return replace(self, sigmas=tuple(float(level) for level in steps))
+        try:
+            levels = tuple(float(0.0 + level) for level in steps)  # the digits of a text are none
+        except TypeError:
+            raise ConfigError(
+                f"denoising_steps is {steps!r}; give how many noise levels, or falling levels"
+            ) from None
+        return replace(self, sigmas=levels)
 
 
 def schedule(num_steps: int, sigma_min: float, sigma_max: float, rho: float) -> tuple[float, ...]:
@@ -187,5 +193,5 @@ def _each_row(sigma: float, x: Tensor) -> Tensor:
 
 def _check_levels(sigmas: tuple[float, ...]) -> None:
     falling = all(a > b for a, b in itertools.pairwise(sigmas))
-    if not sigmas or not falling or sigmas[-1] <= 0:
+    if not sigmas or not falling or not all(0 < sigma < math.inf for sigma in sigmas):
         raise ConfigError(f"sigmas is {sigmas}; give at least one level, falling, above 0")

@@ -59,7 +59,7 @@ def open_single(spec: EnvironmentSpec, max_episode_steps: int | None) -> gymnasi
 
 def open_vector(
     spec: EnvironmentSpec, num_envs: int, max_episode_steps: int | None
-) -> SyncVectorEnv[Frame, Any]:
+) -> "SyncVectorEnv[Frame, Any]":
     """Opens `num_envs` environments as `open_single` does; observations are uint8 [N, H, W, C].
 
     Raises:

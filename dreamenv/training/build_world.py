@@ -45,7 +45,9 @@ class Recipe(Config):
         path = RECIPES / f"{name}.json"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.json")))
-            raise InputError(f"there is no recipe for {name!r}; there are some for {known}")
+            raise InputError(
+                f"there is no recipe for {name!r}; there are those of {known or 'none'}"
+            )
         try:
             data = json.loads(path.read_text())
         except ValueError as error:

@@ -1067,7 +1067,9 @@ def test_a_state_of_other_frames_is_refused(
     other = Dream(dice_world(), dice_contexts, 4)
     other.reset()
     with unchanged(
-        dream, InputError, r"^the state has frames \[3, 1, 2, 2\] and a memory of \[8\]"
+        dream,
+        InputError,
+        r"^the state has .* \[3, 1, 2, 2\] and a memory .* \[8\], this",
     ):
         dream.restore(other.snapshot())
 
@@ -1079,7 +1081,7 @@ def test_a_state_of_another_memory_is_refused(
     large = replace(config, reward_end=replace(config.reward_end, lstm_dim=9))
     other = Dream(WorldModel(large), small_contexts, 4)
     other.reset()
-    with unchanged(dream, InputError, r"^the state has frames \[.*\] and a memory of \[9\], this"):
+    with unchanged(dream, InputError, r"^the state has frames .* and a memory .* \[9\], this"):
         dream.restore(other.snapshot(), [1, 2, 3, 0])
 
 
@@ -1089,7 +1091,7 @@ def test_a_state_of_longer_contexts_is_refused(
     longer = Contexts(small_contexts.obs.repeat(1, 2, 1, 1, 1), small_contexts.actions.repeat(1, 2))
     other = Dream(small_world, longer, 1)
     other.reset()
-    with unchanged(dream, InputError, r"^the state has frames \[6, 1, 8, 8\] .*, this dream \[3, "):
+    with unchanged(dream, InputError, r"^the state has .* \[6, 1, 8, 8\] .*, this dream .* \[3, "):
         dream.restore(other.snapshot())
 
 
@@ -1136,7 +1138,7 @@ def begun_state(dream: Dream) -> DreamState:
         ({"num_envs": 0}, "num_envs is 0; it must be at least 1"),
         ({"num_envs": -1}, "num_envs is -1; it must be at least 1"),
         ({"horizon": 0}, "horizon is 0; it must be at least 1, or None for no end"),
-        ({"frame_stack": 0}, "frame_stack is 0; it must be from 1 to 3, the frames of a context"),
+        ({"frame_stack": 0}, "frame_stack is 0; it must be at least 1"),
         ({"frame_stack": 4}, "frame_stack is 4; it must be from 1 to 3, the frames of a context"),
         ({"denoising_steps": 0}, "num_steps is 0; it must be at least 1"),
         ({"denoising_steps": []}, r"sigmas is (); give at least one level, falling, above 0"),

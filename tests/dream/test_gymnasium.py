@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,11 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
-from gymnasium.wrappers.vector import RecordVideo as RecordVectorVideo
 
 from dreamenv import Contexts, Dream, DreamEnv, DreamVectorEnv, WorldModel
+from dreamenv.dream.gymnasium import ClonedState
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import ConfigError, DreamenvError, InputError, StateError
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError, StateError
 from dreamenv.models.world_model import Origin
 
 ID = "DreamEnv/Breakout-v0"
@@ -232,6 +233,22 @@ def test_a_restored_state_has_ended_where_it_had(sure_script: dict[str, Any]) ->
         env.step(0)
 
 
+def test_what_is_no_state_is_refused(world: dict[str, Any], script: dict[str, Any]) -> None:
+    env, other = DreamEnv(**world), DreamEnv(**{**script, "contexts": script["contexts"]})
+    for each in (env, other):
+        each.reset(seed=0)
+    before = env.clone_state(include_rng=True)
+    for state in (None, env.dream.snapshot()):
+        with pytest.raises(InputError, match="it must be what clone_state gave"):
+            env.restore_state(state)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="chance of another kind"):
+        env.restore_state(ClonedState(before.dream, torch.zeros(3, dtype=torch.uint8)))
+    wrong = dataclasses.replace(before.dream, frames=before.dream.frames.float())
+    with pytest.raises(InputError, match=r"the state has frames torch\.float32"):
+        env.restore_state(ClonedState(wrong, other.dream.generator.get_state()))
+    _assert_unchanged(env, before)
+
+
 def test_it_can_be_made_from_a_folder_and_by_its_name(
     world_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,12 +309,33 @@ def test_the_spaces_and_metadata_of_many_dreams(mode: AutoresetMode, world: dict
     assert env.single_action_space == Discrete(3)
     assert env.observation_space.shape == (4, 40, 40, 3)
     assert env.action_space.shape == (4,)
-    assert env.metadata["autoreset_mode"] is mode
+    assert env.metadata["autoreset_mode"] is env.autoreset_mode is mode
     assert env.metadata["render_fps"] == 15
+    assert env.get_action_meanings() == ["NOOP", "LEFT", "RIGHT"]
 
 
 def test_dreams_begin_anew_within_the_step_by_default(world: dict[str, Any]) -> None:
     assert DreamVectorEnv(**world).metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+
+
+def test_contexts_are_those_of_a_folder_that_is_named(
+    world: dict[str, Any], world_folder: Path
+) -> None:
+    elsewhere = DreamEnv(**{**world, "contexts": world_folder}).reset(seed=0)[0]
+    np.testing.assert_array_equal(elsewhere, DreamEnv(**world).reset(seed=0)[0])
+
+
+@pytest.mark.parametrize(("horizon", "limit", "length"), [(4, 3, 3), (2, 3, 2), (None, 3, 3)])
+def test_a_limit_of_a_registration_holds_beside_the_horizon(
+    horizon: int | None, limit: int, length: int, sure_script: dict[str, Any]
+) -> None:
+    arguments = {**sure_script, "horizon": horizon, "max_episode_steps": limit}
+    single, vector = gymnasium.make(ID, **arguments), gymnasium.make_vec(ID, 2, **arguments)
+    single.reset()
+    vector.reset()
+    cut = [bool(single.step(0)[3]) for _ in range(length)]
+    assert [bool(vector.step(np.array([0, 0]))[3].any()) for _ in range(length)] == cut
+    assert cut == [False] * (length - 1) + [True]
 
 
 @MODES
@@ -456,11 +494,14 @@ def test_many_dreams_pickle_and_copy_by_their_arguments(
 
 
 def test_gymnasiums_vector_wrappers_work_on_it(world: dict[str, Any], tmp_path: Path) -> None:
+    recorder = getattr(gymnasium.wrappers.vector, "RecordVideo", None)
+    if recorder is None:
+        pytest.skip("Gymnasium records vectors since 1.3")
     mode = AutoresetMode.NEXT_STEP  # else the recorder misses last frames, and says so
     env: Any = gymnasium.make_vec(
         ID, num_envs=2, render_mode="rgb_array", horizon=3, autoreset_mode=mode, **world
     )
-    env = RecordVectorVideo(
+    env = recorder(
         env, str(tmp_path / "videos"), step_trigger=lambda step: step == 0, video_length=2
     )
     env = RecordVectorStatistics(env)
@@ -622,6 +663,14 @@ def test_a_seed_for_some_dreams_is_refused(world: dict[str, Any]) -> None:
     assert env.np_random_seed == 0
 
 
+def test_a_seed_of_numpy_is_a_seed(world: dict[str, Any]) -> None:
+    for env in (DreamEnv(**world), DreamVectorEnv(num_envs=2, **world)):
+        np.testing.assert_array_equal(
+            env.reset(seed=np.int64(3))[0],  # type: ignore[arg-type]
+            env.reset(seed=3)[0],
+        )
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.5, [1, 2]])
 def test_wrong_seeds_are_refused(seed: Any, world: dict[str, Any]) -> None:
     for env in (DreamEnv(**world), DreamVectorEnv(num_envs=2, **world)):
@@ -636,6 +685,11 @@ def test_wrong_options_are_refused(world: dict[str, Any]) -> None:
         env.reset(options={"difficulty": 1})
     with pytest.raises(InputError, match=r"a dream knows context, reset_mask$"):
         vector.reset(options={"difficulty": 1})
+    for options in (5, ["context"]):
+        with pytest.raises(InputError, match=r"^options is a \w+; it must be a dictionary$"):
+            env.reset(options=options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^options has 1; a dream knows context$"):
+        env.reset(options={1: 2})  # type: ignore[dict-item]
     for context in (16, -1):
         with pytest.raises(InputError, match="they must be from 0 to 15"):
             env.reset(options={"context": context})
@@ -653,17 +707,26 @@ def test_wrong_options_are_refused(world: dict[str, Any]) -> None:
         ({"device": "cuda:99"}, InputError, "device 'cuda:99' is not there"),
         ({"device": "gpu"}, InputError, "device is 'gpu'"),
         ({"render_mode": "ansi"}, InputError, "render_mode is 'ansi'"),
-        ({"horzion": 5}, InputError, "horzion is no argument of a dream; it has world_model,"),
+        ({"horzion": 5}, TypeError, "got an unexpected keyword argument 'horzion'; a dream has wo"),
+        ({"horizon": 2.5}, ConfigError, "horizon is 2.5; it must be an integer"),
+        ({"horizon": "50"}, ConfigError, "horizon is '50'; it must be an integer"),
+        ({"frame_stack": None}, ConfigError, "frame_stack is None; it must be an integer"),
+        ({"denoising_steps": "21"}, ConfigError, "denoising_steps is '21'"),
+        ({"denoising_steps": [float("nan")]}, ConfigError, "sigmas is"),
+        ({"device": None}, InputError, "device is None"),
+        ({"world_model": 5}, InputError, "world_model is a int; it must be a folder or"),
+        ({"contexts": 5}, InputError, "contexts is a int; it must be a Contexts"),
+        ({"contexts": "nowhere"}, FormatError, "nowhere/contexts.npz holds no contexts"),
         ({"contexts": None}, InputError, "does not say where dreams begin"),
     ],
 )
 def test_wrong_arguments_are_refused(
-    arguments: dict[str, Any], error: type[DreamenvError], problem: str, world: dict[str, Any]
+    arguments: dict[str, Any], error: type[Exception], problem: str, world: dict[str, Any]
 ) -> None:
-    with pytest.raises(error, match=f"^.*{problem}"):
-        DreamEnv(**{**world, **arguments})
-    with pytest.raises(error, match=f"^.*{problem}"):
-        DreamVectorEnv(**{**world, **arguments})
+    for face in (DreamEnv, DreamVectorEnv):
+        with pytest.raises(error, match=f"^.*{problem}") as raised:
+            face(**{**world, **arguments})
+        assert isinstance(raised.value, DreamenvError)
 
 
 def test_wrong_arguments_of_many_dreams_are_refused(world: dict[str, Any]) -> None:

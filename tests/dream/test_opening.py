@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 from dreamenv import Contexts, Dream, WorldModel
 from dreamenv.dream.opening import open_dream
-from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
+from dreamenv.errors import ArgumentError, ConfigError, DreamenvError, FormatError, InputError
 
 SAME_STEP = AutoresetMode.SAME_STEP
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -287,5 +287,5 @@ def test_no_dreams_at_all_are_refused() -> None:
 
 
 def test_an_argument_that_a_dream_does_not_have_is_refused() -> None:
-    message = "^horizont, noise is no argument of a dream; it has world_model, "
-    refused(InputError, message, lambda: open_cpu("Tiny", noise=1, horizont=2))
+    message = "^got an unexpected keyword argument 'horizont'; a dream has world_model, "
+    refused(ArgumentError, message, lambda: open_cpu("Tiny", noise=1, horizont=2))

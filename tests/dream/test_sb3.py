@@ -49,7 +49,8 @@ def test_the_spaces_are_those_of_one_dream(world: dict[str, Any]) -> None:
     assert env.observation_space == Box(0, 255, (40, 40, 6), np.uint8)
     assert env.observation_space == DreamEnv(**world, frame_stack=2).observation_space
     assert env.action_space == Discrete(3)
-    assert env.metadata["render_fps"] == 15
+    assert env.metadata == {"render_modes": ["rgb_array"], "render_fps": 15}
+    assert env.get_action_meanings() == ["NOOP", "LEFT", "RIGHT"]
 
 
 def test_the_types_of_what_comes_out(world: dict[str, Any]) -> None:
@@ -350,6 +351,8 @@ def test_steps_out_of_turn_are_refused(world: dict[str, Any]) -> None:
     with pytest.raises(StateError, match="call step_async first"):
         env.step_wait()
     env.step_async(actions)
+    with pytest.raises(StateError, match="call step_wait first"):
+        env.step_async(actions)
     env.reset()
     with pytest.raises(StateError, match="call step_async first"):
         env.step_wait()

@@ -1,5 +1,6 @@
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -103,6 +104,12 @@ class TestSchedule:
         assert sampler.levels == (80.0, 20.0, 5.0, 0.0)
         assert sampler.with_denoising(2).levels == schedule(2, 0.002, 5.0, 7.0)
         assert sampler.with_denoising(np.int64(2)) == sampler.with_denoising(2)  # type: ignore[arg-type]
+        for wrong in ("21", 3.0, ["a"], None):
+            with pytest.raises(ConfigError, match=r"^denoising_steps is .*; give how many"):
+                sampler.with_denoising(wrong)  # type: ignore[arg-type]
+        for levels in ([], [1, 2], [math.nan], [math.inf, 1], [1, 0], [2, 2]):
+            with pytest.raises(ConfigError, match=r"^sigmas is "):
+                sampler.with_denoising(levels)
         assert SamplerConfig().with_denoising([9, 3]).levels == (9.0, 3.0, 0.0)
 
 

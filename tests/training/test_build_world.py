@@ -153,7 +153,7 @@ def test_a_world_model_that_is_there_is_not_replaced_unasked(
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are(config: BuildConfig) -> None:
     with pytest.raises(
-        InputError, match=r"^there is no recipe for 'Chess'; there are some for Cat"
+        InputError, match=r"^there is no recipe for 'Chess'; there are those of Cat"
     ):
         build(replace(config, name="Chess"))
 
