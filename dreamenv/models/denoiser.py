@@ -5,7 +5,7 @@ As a world model: Alonso et al., "Diffusion for World Modeling" (DIAMOND), NeurI
 The change as target: Price et al., "GenCast", 2024, who diffuse the normalised residual.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -27,6 +27,8 @@ from dreamenv.models.blocks import (
 )
 from dreamenv.models.frames import quantise, quantise_down
 
+_LARGEST_CHANGE = 50.0  # standard deviations
+
 
 @dataclass(frozen=True)
 class DenoiserConfig(Config):
@@ -42,12 +44,18 @@ class DenoiserConfig(Config):
         fold: Squares of so many pixels a side become channels before the U-Net: 1, 2 or 4.
         target: What is denoised. `frame`: the next frame, in [-1, 1]. `change`: the difference
             of the next frame from the last, over its standard deviation in the data.
+        past: What the network is shown of the past. `frames`: the frames, over σ_data. `changes`:
+            the last frame, and the changes between the frames before it, in the unit of the
+            target, which must be `change`. It says the same, and what moved stands out.
         sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
         sigma_offset: σ_off, the noise added to whole channels in training.
         log_sigma_mean: Mean of log σ in training.
         log_sigma_std: Standard deviation of log σ in training.
         sigma_min: Least σ in training.
         sigma_max: Largest σ in training.
+        start_share: Probability of training at the start of sampling instead: σ is `sigma_max`,
+            and the input has nothing of the target, only the standard normal noise that a
+            sampler without `scale_start` begins with.
     """
 
     context_length: int = 4
@@ -57,12 +65,14 @@ class DenoiserConfig(Config):
     attention: tuple[bool, ...] = (False, False, False, False)
     fold: int = 1
     target: Literal["frame", "change"] = "frame"
+    past: Literal["frames", "changes"] = "frames"
     sigma_data: float = 0.5
     sigma_offset: float = 0.3
     log_sigma_mean: float = -0.4
     log_sigma_std: float = 1.2
     sigma_min: float = 2e-3
     sigma_max: float = 20.0
+    start_share: float = 0.0
 
     def __post_init__(self) -> None:
         _ = self.levels  # It checks itself.
@@ -76,6 +86,10 @@ class DenoiserConfig(Config):
             )
         if self.target not in ("frame", "change"):
             raise ConfigError(f"target is {self.target!r}; it must be 'frame' or 'change'")
+        if self.past not in ("frames", "changes"):
+            raise ConfigError(f"past is {self.past!r}; it must be 'frames' or 'changes'")
+        if self.past == "changes" and self.target != "change":
+            raise ConfigError("past is 'changes', which only a target of 'change' has a unit for")
         if self.sigma_data <= 0 or self.sigma_offset < 0:
             raise ConfigError(
                 f"sigma_data is {self.sigma_data} and sigma_offset {self.sigma_offset}; the "
@@ -88,6 +102,8 @@ class DenoiserConfig(Config):
                 f"sigma_min is {self.sigma_min} and sigma_max {self.sigma_max}; they must be "
                 f"above 0, the first not above the second"
             )
+        if not 0 <= self.start_share <= 1:
+            raise ConfigError(f"start_share is {self.start_share}; it must be in [0, 1]")
 
     @property
     def levels(self) -> Levels:
@@ -117,11 +133,13 @@ class TrainingNoise:
         sigma: float32 [P, B], the noise levels σ.
         offset: float32 [P, B, C, 1, 1], standard normal: one number a channel.
         pixel: float32 [P, B, C, H, W], standard normal.
+        starts: bool [P, B], where the input is `pixel` alone; None for nowhere.
     """
 
     sigma: Tensor
     offset: Tensor
     pixel: Tensor
+    starts: Tensor | None = None
 
 
 class DenoiserNetwork(nn.Module):
@@ -153,7 +171,7 @@ class DenoiserNetwork(nn.Module):
         Args:
             noisy: float [N, C, H, W], c_in times the noisy target.
             c_noise: float [N].
-            context: float [N, L, C, H, W], the past frames over σ_data, oldest first.
+            context: float [N, L, C, H, W], the past as `DenoiserConfig.past` has it.
             actions: int64 [N, L], the action taken at each of them.
 
         Returns:
@@ -225,9 +243,7 @@ class Denoiser(nn.Module):
             float32 [N, C, H, W].
         """
         scaled = _each(factors.c_in) * noisy
-        output: Tensor = self.network(
-            scaled, factors.c_noise, context / self.config.sigma_data, actions
-        )
+        output: Tensor = self.network(scaled, factors.c_noise, self._past(context), actions)
         return output.float()
 
     def forward(self, noisy: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
@@ -269,7 +285,8 @@ class Denoiser(nn.Module):
     def draw_noise(self, obs: Tensor, generator: torch.Generator | None = None) -> TrainingNoise:
         """Draws the noise of one training step.
 
-        log σ ~ N(`log_sigma_mean`, `log_sigma_std`), σ clipped to [`sigma_min`, `sigma_max`].
+        log σ ~ N(`log_sigma_mean`, `log_sigma_std`), σ clipped to [`sigma_min`, `sigma_max`];
+        `sigma_max` with nothing of the target for a share of `start_share`.
 
         Args:
             obs: [B, T, C, H, W], the segments to train on; only their shape and device matter.
@@ -283,7 +300,13 @@ class Denoiser(nn.Module):
 
         log_sigma = config.log_sigma_mean + config.log_sigma_std * normal()
         sigma = log_sigma.exp().clamp(config.sigma_min, config.sigma_max)
-        return TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
+        noise = TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
+        if config.start_share == 0:
+            return noise
+        starts = torch.rand(sigma.shape, generator=generator, device=obs.device)
+        starts = starts < config.start_share
+        sigma = torch.where(starts, config.sigma_max, sigma)
+        return replace(noise, sigma=sigma, starts=starts)
 
     def loss(self, obs: Tensor, actions: Tensor, mask: Tensor, noise: TrainingNoise) -> Tensor:
         """Computes the training loss over the T - L predictions of each segment.
@@ -311,14 +334,28 @@ class Denoiser(nn.Module):
             target = self.to_target(frames[step + length], last)
             noisy = target + self.config.sigma_offset * noise.offset[step]
             noisy = noisy + _each(sigma) * noise.pixel[step]
+            if noise.starts is not None:
+                noisy = torch.where(_each(noise.starts[step]), noise.pixel[step], noisy)
             factors = self.preconditioners(sigma)
             output = self.run_network(noisy, factors, context, past)
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
             real = self._real_targets(mask, step + length)
             losses.append(_masked_mean((output - wanted).square(), real))
-            denoised = self._wrap(noisy, output.detach(), factors, last)
-            frames[step + length] = self.to_frame(denoised, last)
+            dreamt = self.to_frame(self._wrap(noisy, output.detach(), factors, last), last)
+            if self.config.target == "change":
+                # What was not to be learned is no past to learn from.
+                dreamt = torch.where(_each(real), dreamt, frames[step + length])
+            frames[step + length] = dreamt
         return torch.stack(losses).mean()
+
+    def _past(self, context: Tensor) -> Tensor:
+        """Turns the frames of the past into what the network is shown of them."""
+        if self.config.past == "frames":
+            return context / self.config.sigma_data
+        changes = (context[:, 1:] - context[:, :-1]) / self.change_std
+        # The change from padding to an episode's first frame is none of the game's.
+        changes = changes.clamp(-_LARGEST_CHANGE, _LARGEST_CHANGE)
+        return torch.cat([changes, context[:, -1:]], dim=1)
 
     def _real_targets(self, mask: Tensor, step: int) -> Tensor:
         """Tells the rows, bool [B], whose target at a step is one to learn."""

@@ -1,7 +1,7 @@
 """The reward and termination model: what a transition pays, and whether it ends the episode."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,9 @@ class RewardEndConfig(Config):
         attention: Whether the blocks of a level attend.
         lstm_dim: Size of the LSTM's state.
         fold: Squares of so many pixels a side become channels first: 1, 2 or 4.
+        next_obs: How the frame after a step is shown. `frame`: as it is, as published. `change`:
+            as its difference from the frame before the step, over the standard deviation of such
+            differences in the data. It says the same, and what pays stands out.
     """
 
     cond_channels: int = 128
@@ -42,10 +45,13 @@ class RewardEndConfig(Config):
     attention: tuple[bool, ...] = (False, False, False, False)
     lstm_dim: int = 512
     fold: int = 1
+    next_obs: Literal["frame", "change"] = "frame"
 
     def __post_init__(self) -> None:
         _ = self.levels  # It checks itself.
         check_fold(self.fold)
+        if self.next_obs not in ("frame", "change"):
+            raise ConfigError(f"next_obs is {self.next_obs!r}; it must be 'frame' or 'change'")
         if self.cond_channels < 1 or self.lstm_dim < 1:
             raise ConfigError(
                 f"cond_channels is {self.cond_channels} and lstm_dim {self.lstm_dim}; both must "
@@ -90,7 +96,13 @@ class RewardEndModel(nn.Module):
         config: The architecture.
         obs_shape: C, H, W of a frame.
         num_actions: The number of actions.
+
+    Attributes:
+        change_std: float32 [], the unit of changes where they are shown: the standard deviation
+            over the data of the difference of neighbouring frames, these in [-1, 1].
     """
+
+    change_std: Tensor
 
     def __init__(
         self, config: RewardEndConfig, obs_shape: tuple[int, int, int], num_actions: int
@@ -111,6 +123,8 @@ class RewardEndModel(nn.Module):
             nn.Linear(config.lstm_dim, NUM_REWARDS + NUM_ENDS, bias=False),
         )
         initialise_lstm(self.lstm)
+        if config.next_obs == "change":
+            self.register_buffer("change_std", torch.ones(()))
 
     def initial_state(self, num_rows: int) -> LSTMState:
         """Returns the LSTM's state before the first step, zeros, for `num_rows` rows."""
@@ -129,13 +143,19 @@ class RewardEndModel(nn.Module):
         """
         rows, steps = actions.shape
         state = self.initial_state(rows) if state is None else state
-        x = torch.cat([obs, next_obs], dim=2).flatten(0, 1)
+        x = torch.cat([obs, self._shown(obs, next_obs)], dim=2).flatten(0, 1)
         x = self.conv_in(fold_frames(x, self.config.fold))
         x, _ = self.down(x, self.action_embedding(actions.flatten()))
         x = x.reshape(rows, steps, -1)
         hidden, (h, c) = self.lstm(x, (state.h[None], state.c[None]))
         reward_logits, end_logits = self.head(hidden).float().split((NUM_REWARDS, NUM_ENDS), dim=2)
         return RewardEndOutput(reward_logits, end_logits, LSTMState(h[0].float(), c[0].float()))
+
+    def _shown(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+        """Turns the frames after each step into what the network is shown of them."""
+        if self.config.next_obs == "frame":
+            return next_obs
+        return (next_obs - obs) / self.change_std
 
     def losses(
         self, obs: Tensor, actions: Tensor, rewards: Tensor, ends: Tensor, mask: Tensor

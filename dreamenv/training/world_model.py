@@ -32,7 +32,8 @@ class TrainingConfig(Config):
         predictions: Frames a segment that the denoiser predicts, each but the first after its own
             prediction.
         reward_end_length: Steps of a segment of the heads.
-        quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first.
+        quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
+            None draws every step equally often.
         denoiser_optimiser: Of the denoiser.
         reward_end_optimiser: Of the reward and termination heads.
         ema_decay: Of the moving average of the weights that is saved; 0 saves the weights.
@@ -45,7 +46,7 @@ class TrainingConfig(Config):
     reward_end_batch_size: int = 32
     predictions: int = 2
     reward_end_length: int = 19
-    quarters: tuple[float, float, float, float] = PUBLISHED_WEIGHTS
+    quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
     denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     reward_end_optimiser: OptimiserConfig = field(
         default_factory=functools.partial(OptimiserConfig, max_grad_norm=100.0)
@@ -250,12 +251,13 @@ class _Learner:
 
 
 def measure_change(world_model: WorldModel, replay: Replay, device: torch.device) -> None:
-    """Sets the unit of a denoiser that learns changes to their standard deviation in the data.
+    """Sets the unit of networks that see or learn changes to their standard deviation in the data.
 
     Raises:
         InputError: No pixel ever changes.
     """
-    if world_model.config.denoiser.target != "change":
+    units = [buffer for name, buffer in world_model.named_buffers() if name.endswith(".change_std")]
+    if not units:
         return
     std = change_std(replay, device)
     if std == 0:
@@ -263,4 +265,5 @@ def measure_change(world_model: WorldModel, replay: Replay, device: torch.device
             f"{replay.folder}: no pixel ever changes in the episodes that are trained on; "
             f"there is nothing to dream of"
         )
-    world_model.denoiser.change_std.fill_(std)
+    for unit in units:
+        unit.fill_(std)

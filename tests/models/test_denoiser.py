@@ -18,6 +18,7 @@ TINY = DenoiserConfig(
     context_length=2, cond_channels=16, channels=(8, 16), depths=(1, 1), attention=(False, True)
 )
 TINY_CHANGE = replace(TINY, fold=2, target="change", sigma_data=1.0, sigma_offset=0.0)
+TINY_CHANGES = replace(TINY_CHANGE, past="changes")
 
 
 def randomised(denoiser: Denoiser) -> Denoiser:
@@ -218,6 +219,33 @@ class TestDenoising:
         assert torch.allclose(denoiser.to_frame(target, last), frame, atol=1e-6)
 
 
+class TestPast:
+    def seen(self, config: DenoiserConfig, context: Tensor, unit: float) -> Tensor:
+        """What the network is given of a context."""
+        denoiser = Denoiser(config, 3, 4)
+        denoiser.change_std.fill_(unit)
+        given: list[Tensor] = []
+        denoiser.network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[2]))
+        rows = len(context)
+        actions = torch.zeros(rows, config.context_length, dtype=torch.int64)
+        denoiser(torch.zeros_like(context[:, 0]), torch.ones(rows), context, actions)
+        return given[0]
+
+    def test_frames_are_shown_as_they_are(self) -> None:
+        context = random_frames(2, 2, 3, 16, 16)
+        assert torch.equal(self.seen(TINY_CHANGE, context, 0.1), context)
+
+    def test_changes_are_shown_in_their_unit_before_the_last_frame(self) -> None:
+        context = random_frames(2, 2, 3, 16, 16)
+        past = self.seen(TINY_CHANGES, context, 0.1)
+        assert torch.allclose(past[:, 0], (context[:, 1] - context[:, 0]) / 0.1)
+        assert torch.equal(past[:, 1], context[:, 1])
+
+    def test_changes_from_padding_are_bounded(self) -> None:
+        context = torch.stack([torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)], dim=1)
+        assert self.seen(TINY_CHANGES, context, 1e-4).max() == 50
+
+
 class TestLoss:
     def test_padding_has_no_say(self) -> None:
         denoiser = randomised(Denoiser(TINY, 3, 4))
@@ -237,6 +265,17 @@ class TestLoss:
             denoiser = randomised(Denoiser(config, 3, 4))
             loss = denoiser.loss(obs, actions, first_frame, denoiser.draw_noise(obs))
             assert (loss > 0) == learned
+
+    def test_a_first_frame_that_was_not_learned_stays_in_the_context(self) -> None:
+        # Dreamt from grey it would be nothing like a frame, and the change from it immense.
+        denoiser = randomised(Denoiser(TINY_CHANGE, 3, 4))
+        obs, actions = random_frames(1, 4, 3, 16, 16), torch.zeros(1, 4, dtype=torch.int64)
+        noise = denoiser.draw_noise(obs)
+        loss = denoiser.loss(obs, actions, torch.tensor([[False, False, True, True]]), noise)
+        second = TrainingNoise(noise.sigma[1:], noise.offset[1:], noise.pixel[1:])
+        real = torch.tensor([[False, True, True]])
+        expected = denoiser.loss(obs[:, 1:], actions[:, 1:], real, second)
+        assert torch.allclose(2 * loss, expected, rtol=1e-5)
 
     def test_a_batch_of_padding_costs_nothing(self) -> None:
         denoiser = randomised(Denoiser(TINY, 3, 4))
@@ -275,6 +314,35 @@ class TestLoss:
         assert noise.sigma.max() <= 20
         assert noise.offset.std() == pytest.approx(1, abs=0.05)
         assert noise.pixel.std() == pytest.approx(1, abs=0.05)
+        assert noise.starts is None
+
+    def test_a_share_of_the_noise_is_that_of_the_start(self) -> None:
+        denoiser = Denoiser(replace(TINY, start_share=0.25), 3, 4)
+        noise = denoiser.draw_noise(torch.zeros(4000, 3, 3, 2, 2))
+        assert noise.starts is not None
+        assert noise.starts.float().mean() == pytest.approx(0.25, abs=0.03)
+        assert (noise.sigma[noise.starts] == 20).all()
+        assert (noise.sigma[~noise.starts] < 20).any()
+
+    @pytest.mark.parametrize("config", [TINY, TINY_CHANGE])
+    def test_at_the_start_nothing_of_the_target_is_seen(self, config: DenoiserConfig) -> None:
+        config = replace(config, start_share=1.0)
+        denoiser = randomised(Denoiser(config, 3, 4))
+        obs, actions = random_frames(2, 4, 3, 16, 16), torch.randint(0, 4, (2, 4))
+        noise = denoiser.draw_noise(obs)
+        # The first prediction is what a sampler of one level, which starts alike, gives.
+        with torch.no_grad():
+            first, past = obs[:, :2], actions[:, :2]
+            target = denoiser(noise.pixel[0], noise.sigma[0], first, past)
+        dreamt = denoiser.to_frame(target, first[:, -1])
+        replaced = torch.stack([obs[:, 1], dreamt, obs[:, 3]], dim=1)
+        second = TrainingNoise(*(part[1:] for part in vars(noise).values()))
+        mask = torch.ones(2, 3, dtype=torch.bool)
+        expected = denoiser.loss(replaced, actions[:, 1:], mask, second)
+        both = denoiser.loss(obs, actions, torch.ones(2, 4, dtype=torch.bool), noise)
+        alone = TrainingNoise(*(part[:1] for part in vars(noise).values()))
+        one = denoiser.loss(obs[:, :3], actions[:, :3], mask, alone)
+        assert torch.allclose(both, (one + expected) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +354,9 @@ class TestLoss:
         ({"depths": (0, 1)}, "depths"),
         ({"fold": 3}, "fold"),
         ({"target": "noise"}, "target"),
+        ({"past": "noise"}, "past"),
+        ({"past": "changes"}, "past"),
+        ({"start_share": 1.5}, "start_share"),
         ({"context_length": 0}, "context_length"),
         ({"context_length": 17}, "cond_channels"),
         ({"cond_channels": 15}, "cond_channels"),

@@ -146,6 +146,22 @@ def test_no_state_is_a_state_of_zeros() -> None:
     )
 
 
+@torch.no_grad()
+def test_the_frame_after_a_step_can_be_shown_as_its_change() -> None:
+    as_frame, as_change = tiny(), tiny(replace(TINY, next_obs="change"))
+    as_change.load_state_dict({**as_frame.state_dict(), "change_std": torch.tensor(0.5)})
+    obs, actions = torch.randn(2, 5, 3, 16, 16), torch.randint(0, 4, (2, 4))
+    changes = 2 * (obs[:, 1:] - obs[:, :-1])
+    ours = as_change(obs[:, :-1], actions, obs[:, 1:])
+    theirs = as_frame(obs[:, :-1], actions, changes)
+    assert torch.allclose(ours.reward_logits, theirs.reward_logits, atol=1e-5)
+    assert torch.allclose(ours.state.h, theirs.state.h, atol=1e-5)
+
+
+def test_the_published_heads_have_no_unit_of_change() -> None:
+    assert "change_std" not in tiny().state_dict()
+
+
 def test_rewards_of_any_size_are_learned_as_their_sign() -> None:
     model = tiny()
     obs, actions = torch.randn(2, 4, 3, 16, 16), torch.zeros(2, 4, dtype=torch.int64)
@@ -186,6 +202,7 @@ def test_the_loss_reaches_every_weight() -> None:
         ({"channels": (8,)}, "channels"),
         ({"depths": (1, 0)}, "depths"),
         ({"fold": 8}, "fold"),
+        ({"next_obs": "future"}, "next_obs"),
         ({"lstm_dim": 0}, "lstm_dim"),
         ({"cond_channels": 0}, "cond_channels"),
     ],

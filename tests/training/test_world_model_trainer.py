@@ -206,6 +206,15 @@ def test_the_unit_of_the_change_is_measured(played: Replay, tiny_model: TinyMode
     assert model.denoiser.change_std.item() > 0
 
 
+def test_heads_that_see_changes_have_the_same_unit(played: Replay, tiny_model: TinyModel) -> None:
+    config = tiny_model("change").config
+    heads = replace(config.reward_end, next_obs="change")
+    for denoiser in (config.denoiser, tiny_model("frame").config.denoiser):
+        model = WorldModel(replace(config, denoiser=denoiser, reward_end=heads))
+        measure_change(model, played, CPU)
+        assert model.reward_end.change_std.item() == pytest.approx(change_std(played, CPU))
+
+
 def test_a_denoiser_of_frames_has_no_unit_to_measure(played: Replay, tiny_model: TinyModel) -> None:
     model = tiny_model("frame")
     before = weights(model)
