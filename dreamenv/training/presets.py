@@ -40,16 +40,16 @@ def atari100k() -> Preset:
 def small() -> Preset:
     """Returns the architecture for a CPU, with the settings it was measured with.
 
-    The heads see the same length of segments as published, fewer of them: that leaves most of a
-    step to the denoiser, which is learned more slowly.
+    Batches are small, since steps are what a CPU has too few of, and every step of the data is
+    drawn as often as any other: short episodes, as of random play, are not learned best.
     """
-    optimiser = OptimiserConfig(learning_rate=5e-4, schedule="cosine")
-    heads = OptimiserConfig(learning_rate=5e-4, schedule="cosine", max_grad_norm=100.0)
     training = TrainingConfig(
+        batch_size=16,
         reward_end_batch_size=8,
-        quarters=(0.25, 0.25, 0.25, 0.25),
-        denoiser_optimiser=optimiser,
-        reward_end_optimiser=heads,
+        reward_end_length=12,
+        quarters=None,
+        denoiser_optimiser=OptimiserConfig(learning_rate=5e-4, schedule="cosine"),
+        reward_end_optimiser=OptimiserConfig(learning_rate=1e-3, schedule="cosine"),
         ema_decay=0.999,
     )
     return _preset(presets.small(num_actions=1), training)

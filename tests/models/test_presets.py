@@ -24,17 +24,23 @@ def test_atari100k_is_the_published_architecture() -> None:
     assert not sampler.scale_start
 
 
-def test_small_learns_the_change_on_folded_frames() -> None:
+def test_small_sees_and_learns_changes_on_folded_frames() -> None:
     config = small(num_actions=4)
-    assert config.denoiser.target == "change"
-    assert config.denoiser.fold == config.reward_end.fold == 2
+    assert (config.denoiser.target, config.denoiser.past) == ("change", "changes")
+    assert config.reward_end.next_obs == "change"
+    assert (config.denoiser.fold, config.reward_end.fold) == (2, 4)
     assert (config.denoiser.sigma_data, config.denoiser.sigma_offset) == (1, 0)
-    assert config.sampler.scale_start
-    assert config.sampler.levels[0] <= config.denoiser.sigma_max
-    fewer = config.sampler.with_denoising(3).levels
-    assert (fewer[0], fewer[2]) == pytest.approx((80, 2))
     size = sum(parameter.numel() for parameter in Denoiser(config.denoiser, 3, 4).parameters())
     assert size < 4.1e6
+
+
+def test_small_samples_from_where_it_is_trained_to_start() -> None:
+    config = small(num_actions=4)
+    assert config.denoiser.start_share > 0.5
+    assert not config.sampler.scale_start
+    assert list(config.sampler.levels) == [config.denoiser.sigma_max, 0]
+    more = config.sampler.with_denoising(3).levels
+    assert (more[0], more[2]) == pytest.approx((80, 2))
 
 
 def test_presets_take_any_frame_and_number_of_actions() -> None:

@@ -164,6 +164,10 @@ def test_a_damaged_recipe_is_named(config: BuildConfig, tmp_path: Path) -> None:
         build(config)
 
 
+def test_the_zoo_has_the_games_that_are_to_be_bundled() -> None:
+    assert NAMES == ["Breakout", "Pong"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipes_of_the_zoo_can_be_followed(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -35,9 +35,11 @@ def test_the_small_preset_has_the_settings_it_was_measured_with() -> None:
     assert small.denoiser.target == "change"
     assert small.denoiser.fold == 2
     assert small.training.ema_decay == 0.999
-    assert small.training.batch_size == 32
-    for optimiser in (small.training.denoiser_optimiser, small.training.reward_end_optimiser):
-        assert (optimiser.learning_rate, optimiser.schedule) == (5e-4, "cosine")
+    assert small.training.batch_size == 16
+    assert small.training.quarters is None
+    denoiser, heads = small.training.denoiser_optimiser, small.training.reward_end_optimiser
+    assert (denoiser.learning_rate, denoiser.schedule) == (5e-4, "cosine")
+    assert (heads.learning_rate, heads.schedule) == (1e-3, "cosine")
 
 
 @pytest.mark.parametrize("name", ["small", "atari100k"])
