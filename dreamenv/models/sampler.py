@@ -2,6 +2,7 @@
 
 After Karras et al. 2022 (eq. 5 for the schedule, algorithm 2 for the steps), in the variant of
 the published DIAMOND code, whose stochastic steps denoise at the level before the added noise.
+Or by fresh noise, after Song et al., "Consistency Models", 2023, algorithm 1.
 """
 
 import itertools
@@ -32,6 +33,10 @@ class SamplerConfig(Config):
         sigmas: Explicit falling levels, without the 0 at the end, instead of the schedule.
         scale_start: Whether the start is standard normal noise times the largest level (as in
             EDM) or alone (as published).
+        renoise: Whether a step goes to the denoised target plus fresh noise of the next level,
+            instead of along the slope. For a denoiser that is trained to start from noise alone
+            (`DenoiserConfig.start_share`): its first target is a mean of all that may come, and
+            the fresh noise makes the next level choose.
         order: 1 for Euler's method, 2 for Heun's.
         s_churn: How much noise is added along the way.
         s_tmin: Least level at which it is added.
@@ -45,6 +50,7 @@ class SamplerConfig(Config):
     rho: float = 7.0
     sigmas: tuple[float, ...] | None = None
     scale_start: bool = False
+    renoise: bool = False
     order: int = 1
     s_churn: float = 0.0
     s_tmin: float = 0.0
@@ -66,6 +72,10 @@ class SamplerConfig(Config):
         if self.s_churn < 0 or self.s_noise < 0:
             raise ConfigError(
                 f"s_churn is {self.s_churn} and s_noise {self.s_noise}; both must be at least 0"
+            )
+        if self.renoise and (self.order == 2 or self.s_churn > 0):
+            raise ConfigError(
+                "renoise goes along no slope; leave order at 1 and s_churn at 0, or renoise out"
             )
         if self.sigmas is not None:
             _check_levels(self.sigmas)
@@ -166,6 +176,9 @@ def step(
     Returns:
         float32 [N, C, H, W], the target at level `next_sigma`.
     """
+    if config.renoise:
+        denoised = denoise(x, _each_row(sigma, x))
+        return denoised if next_sigma == 0 else denoised + next_sigma * draw_noise()
     gamma = _churn(config, sigma)
     sigma_hat = sigma * (1 + gamma)
     if gamma > 0:

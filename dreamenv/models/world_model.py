@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from dreamenv.config import Config
+from dreamenv.devices import computes_in_bf16
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.files import atomic_folder_update, committed_path
@@ -74,6 +75,9 @@ class WorldModel(nn.Module):
 
     Frames are uint8 here; the networks inside compute on floats in [-1, 1].
 
+    Attributes:
+        bf16: Whether `next_obs` and `reward_and_end` compute products in bf16. It is not saved.
+
     Args:
         config: The architecture.
         origin: Where it comes from.
@@ -86,6 +90,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         self.origin = origin or Origin()
+        self.bf16 = False
         _check_environment(config, self.origin.environment)
         self.denoiser = Denoiser(config.denoiser, config.obs_shape[0], config.num_actions)
         self.reward_end = RewardEndModel(config.reward_end, config.obs_shape, config.num_actions)
@@ -129,7 +134,8 @@ class WorldModel(nn.Module):
             return denoised
 
         draw_noise = self._noise_source(rows, generator)
-        trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
+        with self._autocast():
+            trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
         return to_uint8(self.denoiser.to_frame(trajectory[-1], past[:, -1]))
 
     @torch.no_grad()
@@ -151,7 +157,10 @@ class WorldModel(nn.Module):
         _check_frames("obs", obs, (*rows_and_steps, *self.config.obs_shape))
         _check_frames("next_obs", next_obs, (*rows_and_steps, *self.config.obs_shape))
         _check_actions(actions, rows_and_steps)
-        output: RewardEndOutput = self.reward_end(to_float(obs), actions, to_float(next_obs), state)
+        with self._autocast():
+            output: RewardEndOutput = self.reward_end(
+                to_float(obs), actions, to_float(next_obs), state
+            )
         return output
 
     def save(
@@ -184,7 +193,9 @@ class WorldModel(nn.Module):
                 also(staging)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", bf16: bool | None = None
+    ) -> Self:
         """Reads a world model's folder. Nothing in it can run code.
 
         Every key and shape is checked against the configuration before memory is taken.
@@ -192,6 +203,8 @@ class WorldModel(nn.Module):
         Args:
             folder: As `save` left it.
             device: Where the weights go.
+            bf16: Whether products are computed in bf16; None for where the device has instructions
+                for it.
 
         Returns:
             The world model, in evaluation mode, its weights float32.
@@ -207,7 +220,14 @@ class WorldModel(nn.Module):
         except ConfigError as error:
             raise FormatError(f"{folder / CONFIG_FILE}: {error}") from None
         read_weights(model, committed_path(folder, WEIGHTS_FILE))
-        return model.to(device).eval()
+        model.to(device).eval()
+        model.bf16 = computes_in_bf16(model.device) if bf16 is None else bf16
+        if model.bf16:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def _noise_source(self, rows: int, generator: torch.Generator | None) -> Callable[[], Tensor]:
         shape = (rows, *self.config.obs_shape)

@@ -44,7 +44,8 @@ class FitModelConfig(Config):
         validate_every: Training steps between validations.
         checkpoint_every: Training steps between checkpoints.
         contexts: How many windows of the episodes are kept for dreams to begin from.
-        weights: Type of the weights in the world model's folder; bfloat16 takes half the space.
+        weights: Type of the weights in the world model's folder; float16 and bfloat16 take half the
+            space.
         training: How the networks are fitted. On the command line its settings stand by
             themselves, as in --steps.
         denoiser: Architecture and noise of the denoiser.
@@ -67,7 +68,7 @@ class FitModelConfig(Config):
     validate_every: int = 1000
     checkpoint_every: int = 250
     contexts: int = 512
-    weights: Literal["float32", "bfloat16"] = "float32"
+    weights: Literal["float32", "float16", "bfloat16"] = "float32"
     training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)

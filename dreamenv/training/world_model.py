@@ -31,6 +31,8 @@ class TrainingConfig(Config):
         reward_end_batch_size: Segments a step of the heads.
         predictions: Frames a segment that the denoiser predicts, each but the first after its own
             prediction.
+        single_steps: So many steps at the beginning predict one frame a segment, of `predictions`
+            times as many segments: as much work, and all of it from real frames.
         reward_end_length: Steps of a segment of the heads.
         quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
             None draws every step equally often.
@@ -45,6 +47,7 @@ class TrainingConfig(Config):
     batch_size: int = 32
     reward_end_batch_size: int = 32
     predictions: int = 2
+    single_steps: int = 0
     reward_end_length: int = 19
     quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
     denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -59,6 +62,8 @@ class TrainingConfig(Config):
         for name in ("steps", "batch_size", "reward_end_batch_size", "predictions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.single_steps < 0:
+            raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
         if self.reward_end_length < 2:
             raise ConfigError(
                 f"reward_end_length is {self.reward_end_length}; it must be at least 2"
@@ -94,10 +99,21 @@ class Batches:
         device: torch.device,
         seed: int,
     ) -> None:
-        length = world_model.config.denoiser.context_length + config.predictions
+        context_length = world_model.config.denoiser.context_length
         draw = functools.partial(SegmentSampler, replay, device=device, weights=config.quarters)
+        self._single_steps = config.single_steps
+        self._drawn = 0
+        self._single = draw(
+            segment_length=context_length + 1,
+            batch_size=config.batch_size * config.predictions,
+            beyond_end=False,
+            seed=seed + 2,
+        )
         self._denoiser = draw(
-            segment_length=length, batch_size=config.batch_size, beyond_end=False, seed=seed
+            segment_length=context_length + config.predictions,
+            batch_size=config.batch_size,
+            beyond_end=False,
+            seed=seed,
         )
         self._reward_end = draw(
             segment_length=config.reward_end_length,
@@ -107,18 +123,24 @@ class Batches:
         )
 
     def draw(self) -> tuple[Segments, Segments]:
-        """Draws a batch for the denoiser and one for the heads."""
-        return self._denoiser.sample(), self._reward_end.sample()
+        """Draws the next step's batch for the denoiser and the one for the heads."""
+        denoiser = self._single if self._drawn < self._single_steps else self._denoiser
+        self._drawn += 1
+        return denoiser.sample(), self._reward_end.sample()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next batch."""
         return {
+            "drawn": self._drawn,
+            "single": self._single.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
+        self._drawn = state["drawn"]
+        self._single.load_state_dict(state["single"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])
 
@@ -149,6 +171,8 @@ class WorldModelTrainer:
         # bf16 convolutions want the channels last; the others do not mind.
         self._model = world_model.to(device).train()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # What is dreamt from it meanwhile is what will be dreamt from its folder.
+        self._model.bf16 = config.bf16 and computes_in_bf16(device)
         self._average = (
             MovingAverage(self._model, config.ema_decay) if config.ema_decay > 0 else None
         )
@@ -157,7 +181,6 @@ class WorldModelTrainer:
             self._model.reward_end, config.reward_end_optimiser, config.steps
         )
         self._noise = torch.Generator(device).manual_seed(seed)
-        self._bf16 = config.bf16 and computes_in_bf16(device)
         self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
         self._reward_end_losses: Callable[..., RewardEndLosses] = self._model.reward_end.losses
         if config.compile:
@@ -219,7 +242,7 @@ class WorldModelTrainer:
         return losses
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16)
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._model.bf16)
 
 
 class _Learner:

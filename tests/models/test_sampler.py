@@ -159,6 +159,33 @@ class TestSample:
         sample(self.gaussian, torch.zeros(1, 1, 1, 1), sampler, draw_noise)
         assert len(drawn) == 2
 
+    def test_fresh_noise_gives_the_variance_that_the_levels_say(self) -> None:
+        levels = tuple(80 * 0.9**index for index in range(110))
+        sampler = SamplerConfig(sigmas=levels, renoise=True)
+        start = torch.zeros(20_000, 1, 1, 1)
+        result = sample(self.gaussian, start, sampler, lambda: torch.randn_like(start))[-1]
+        variance = 0.0  # of what a step leaves: the denoised, and the noise of the next level
+        for sigma, next_sigma in itertools.pairwise((*levels, 0.0)):
+            variance = variance / (1 + sigma**2) ** 2 + next_sigma**2
+        assert result.var().item() == pytest.approx(variance, rel=0.05)
+
+    def test_fresh_noise_is_drawn_between_the_levels_only(self) -> None:
+        drawn = []
+
+        def draw_noise() -> Tensor:
+            drawn.append(1)
+            return torch.full((1, 1, 1, 1), 3.0)
+
+        def half(noisy: Tensor, _: Tensor) -> Tensor:
+            return noisy / 2
+
+        sampler = SamplerConfig(sigmas=(8.0, 4.0, 2.0), renoise=True)
+        start = torch.ones(1, 1, 1, 1)
+        trajectory = sample(half, start, sampler, draw_noise)
+        # Half of 1, and 3 times the next level; half of it, and so on.
+        assert [x.item() for x in trajectory] == [1.0, 12.5, 12.25, 6.125]
+        assert len(drawn) == 2
+
     def test_the_start_is_scaled_only_where_asked(self) -> None:
         noise = torch.randn(1, 1, 2, 2)
         plain = SamplerConfig(sigmas=(5.0, 1.0))
@@ -180,6 +207,8 @@ class TestSample:
         ({"rho": 0.0}, "rho"),
         ({"order": 3}, "order"),
         ({"s_churn": -1.0}, "s_churn"),
+        ({"renoise": True, "order": 2}, "renoise"),
+        ({"renoise": True, "s_churn": 1.0}, "renoise"),
         ({"sigmas": ()}, "sigmas"),
         ({"sigmas": (1.0, 2.0)}, "sigmas"),
         ({"sigmas": (2.0, 0.0)}, "sigmas"),

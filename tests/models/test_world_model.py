@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dreamenv.devices import computes_in_bf16
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
@@ -129,7 +130,7 @@ class TestSaveAndLoad:
         origin = Origin(environment=CATCH, fit={"steps": 7, "loss": [0.5, 0.25]}, licence="MIT")
         model, past = randomised(config, origin), some_past(2, config)
         model.save(tmp_path / "world")
-        loaded = WorldModel.load(tmp_path / "world")
+        loaded = WorldModel.load(tmp_path / "world", bf16=False)
         assert loaded.config == config
         assert loaded.origin == origin
         assert not loaded.training
@@ -192,6 +193,20 @@ class TestSaveAndLoad:
         for key, tensor in model.state_dict().items():
             assert loaded.state_dict()[key].dtype == torch.float32
             assert torch.equal(loaded.state_dict()[key], tensor.half().float()), key
+
+    def test_where_bf16_is_asked_for_frames_stay_within_two_grey_levels(
+        self, tmp_path: Path
+    ) -> None:
+        config = replace(TINY_CHANGE, sampler=SamplerConfig(sigmas=(80.0,)))
+        randomised(config).save(tmp_path)
+        exact, fast = (WorldModel.load(tmp_path, bf16=bf16) for bf16 in (False, True))
+        past = some_past(16, config)
+        frames = [model.next_obs(*past, generator=seed(3)).float() for model in (exact, fast)]
+        assert 0 < (frames[0] - frames[1]).abs().mean() < 2
+
+    def test_bf16_is_used_where_the_device_has_instructions_for_it(self, tmp_path: Path) -> None:
+        randomised(TINY).save(tmp_path)
+        assert WorldModel.load(tmp_path).bf16 == computes_in_bf16(torch.device("cpu"))
 
     def test_saving_again_replaces_the_model_and_leaves_other_files(self, tmp_path: Path) -> None:
         randomised(TINY).save(tmp_path)

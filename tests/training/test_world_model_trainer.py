@@ -73,7 +73,9 @@ def test_every_loss_falls(played: Replay, tiny_model: TinyModel, target: str) ->
     assert trainer.step_count == 40
 
 
-@pytest.mark.parametrize("config", [CONFIG, AVERAGED, replace(CONFIG, bf16=False)])
+@pytest.mark.parametrize(
+    "config", [CONFIG, AVERAGED, replace(CONFIG, bf16=False), replace(CONFIG, single_steps=7)]
+)
 def test_gone_on_with_from_a_checkpoint_the_weights_are_the_same_to_the_bit(
     played: Replay, tiny_model: TinyModel, tmp_path: Path, config: TrainingConfig
 ) -> None:
@@ -98,6 +100,17 @@ def test_gone_on_with_from_a_checkpoint_the_weights_are_the_same_to_the_bit(
     assert again.step_count == 10
     assert_same(weights(again.fitted), weights(trainer.fitted))
     assert_same(weights(other), weights(model))
+
+
+def test_the_first_steps_predict_single_frames_of_more_segments(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, batch_size=3, predictions=2, single_steps=2)
+    batches = Batches(played, model, config, CPU, seed=0)
+    length = model.config.denoiser.context_length
+    shapes = [batches.draw()[0].actions.shape for _ in range(4)]
+    assert shapes == [(6, length + 1)] * 2 + [(3, length + 2)] * 2
 
 
 def test_a_seed_gives_one_course_and_another_seed_another(
