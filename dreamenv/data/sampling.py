@@ -66,6 +66,37 @@ class SegmentSampler:
         self._split: Split = split
         self._generator = torch.Generator().manual_seed(seed)
         self._rows: Rows | None = None
+        self._favoured: Tensor | None = None
+        self._places = segment_length
+
+    @property
+    def favours(self) -> bool:
+        """Whether some steps are drawn more often than `weights` say."""
+        return self._favoured is not None
+
+    def favour(self, probabilities: Tensor, places: int) -> None:
+        """Draws steps with given probabilities from now on, instead of by episodes.
+
+        For a replay that does not grow.
+
+        Args:
+            probabilities: float64 [N], of the step taken from each row; see `Rows`. They sum to 1,
+                and are 0 where no step is to be drawn.
+            places: At how many places, the last of the window, a step that was drawn may stand.
+
+        Raises:
+            InputError: There are not as many as rows, or not as many places in a window.
+        """
+        rows = self._tensors.rows
+        if probabilities.shape != rows.is_step.shape:
+            raise InputError(
+                f"probabilities are {list(probabilities.shape)}; they must be one a row of the "
+                f"replay, {list(rows.is_step.shape)}"
+            )
+        if not 1 <= places <= self._segment_length:
+            raise InputError(f"places is {places}; it must be from 1 to {self._segment_length}")
+        self._favoured, self._places = probabilities, places
+        self._favoured_cumulative = probabilities.cumsum(0)
 
     def sample(self) -> Segments:
         """Draws a batch.
@@ -77,11 +108,9 @@ class SegmentSampler:
         if rows is not self._rows:
             self._weigh(rows)
         draws = torch.rand(3, self._batch_size, generator=self._generator, dtype=torch.float64)
-        # The last cumulative weight is exactly 1 and every draw is below 1, so is in range.
-        episodes = self._episodes[torch.searchsorted(self._cumulative, draws[0], right=True)]
+        episodes, timesteps = self._draw_steps(rows, draws[0], draws[1])
         lengths = rows.lengths[episodes]
-        timesteps = (draws[1] * lengths).long()
-        offsets = (draws[2] * self._segment_length).long()
+        offsets = (draws[2] * self._places).long()
         if self._beyond_end:
             starts = timesteps - offsets
         else:
@@ -95,11 +124,28 @@ class SegmentSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next batch."""
-        return {"generator": self._generator.get_state()}
+        return {
+            "generator": self._generator.get_state(),
+            "favoured": self._favoured,
+            "places": self._places,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self._generator.set_state(state["generator"].cpu())
+        if state["favoured"] is not None:
+            self.favour(state["favoured"].cpu(), state["places"])
+
+    def _draw_steps(self, rows: Rows, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Turns two uniform draws [B] into an episode and a step of it, int64 [B] each."""
+        if self._favoured is None:
+            # The last cumulative weight is exactly 1, every draw below 1, so is in range.
+            episodes = self._episodes[torch.searchsorted(self._cumulative, first, right=True)]
+            return episodes, (second * rows.lengths[episodes]).long()
+        cumulative = self._favoured_cumulative
+        drawn = torch.searchsorted(cumulative, first * cumulative[-1], right=True)
+        episodes = torch.searchsorted(rows.first_rows, drawn, right=True) - 1
+        return episodes, drawn - rows.first_rows[episodes]
 
     def _weigh(self, rows: Rows) -> None:
         episodes = rows.episodes(self._split)

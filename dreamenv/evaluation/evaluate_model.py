@@ -66,7 +66,7 @@ def evaluate_model(
         out: Where the files go, replacing older ones; by default `evaluation/NAME`, where NAME is
             the world model's.
         device: Where to compute; a name that torch knows, or `auto`.
-        detectors: Tell of environments whether there is a ball in a frame.
+        detectors: Find the ball in frames, by environment.
         command: The command line, for the JSON.
 
     Raises:

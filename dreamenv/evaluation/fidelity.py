@@ -53,6 +53,8 @@ class DreamFidelity(Config):
         ball_at: How often the ball is there where the real frame has one, in the frames at each
             horizon; None where nothing tells whether there is one.
         ball_up_to: Likewise, in all frames up to each horizon.
+        ball_near_up_to: How often it is there and near the real one, likewise: a ball in the wrong
+            place is no part of the same game.
         false_ball_up_to: How often there is one where the real frame has none, likewise: noise
             and ghosts are taken for balls, and a dream of nothing else would always have one.
         outcomes: Rewards and ends at all dreamt steps, predicted from the dreamt frames.
@@ -63,6 +65,7 @@ class DreamFidelity(Config):
     frames: tuple[FrameError, ...]
     ball_at: tuple[Presence, ...] | None
     ball_up_to: tuple[Presence, ...] | None
+    ball_near_up_to: tuple[Presence, ...] | None
     false_ball_up_to: tuple[Presence, ...] | None
     outcomes: Outcomes
 
@@ -143,21 +146,24 @@ def measure_dream(
     with_ball = dreamt.within & dreamt.real_balls
     without = dreamt.within & ~dreamt.real_balls
 
-    def presence(counted: Tensor, horizon: int, steps: slice) -> Presence:
-        found = dreamt.dreamt_balls[:, steps][counted[:, steps]]
+    def presence(balls: Tensor, counted: Tensor, horizon: int, steps: slice) -> Presence:
+        found = balls[:, steps][counted[:, steps]]
         places = _places(counted[:, steps], episodes)
         return Presence.of(horizon, found.double().numpy(), places)
 
-    at = tuple(presence(with_ball, h, slice(h - 1, h)) for h in horizons)
-    up_to = tuple(presence(with_ball, h, slice(h)) for h in horizons)
-    false_up_to = tuple(presence(without, h, slice(h)) for h in horizons)
+    def up_to(balls: Tensor, counted: Tensor) -> tuple[Presence, ...]:
+        return tuple(presence(balls, counted, h, slice(h)) for h in horizons)
+
+    balls = dreamt.dreamt_balls
+    at = tuple(presence(balls, with_ball, h, slice(h - 1, h)) for h in horizons)
     return DreamFidelity(
         levels=levels,
         is_own=is_own,
         frames=tuple(_frame_error(dreamt, episodes, horizon) for horizon in horizons),
         ball_at=at if has_detector else None,
-        ball_up_to=up_to if has_detector else None,
-        false_ball_up_to=false_up_to if has_detector else None,
+        ball_up_to=up_to(balls, with_ball) if has_detector else None,
+        ball_near_up_to=up_to(dreamt.near_balls, with_ball) if has_detector else None,
+        false_ball_up_to=up_to(balls, without) if has_detector else None,
         outcomes=Outcomes.of(as_detections(counts)),
     )
 

@@ -63,13 +63,13 @@ class FrameError(Config):
 class Presence(Config):
     """How often a ball is in dreamt frames, of those where the real frame has one, or has none.
 
-    The 95% interval is of resampled episodes.
+    It counts anywhere, or only near the real one. The 95% interval is of resampled episodes.
 
     Attributes:
         horizon: After how many steps.
         frames: How many such frames there are.
         episodes: How many episodes they are of. Of fewer than two there is no interval.
-        share: The share of them whose dreamt frame has a ball; None where there are none.
+        share: The share of them whose dreamt frame has such a ball; None where there are none.
         low: The lower end of its interval.
         high: The upper end.
     """

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import Self
@@ -11,7 +12,7 @@ from typing_extensions import Self
 from dreamenv.data import Segments
 from dreamenv.data.segments import segments_at
 from dreamenv.data.tensors import Rows
-from dreamenv.evaluation.ball import Detector
+from dreamenv.evaluation.ball import Balls, Detector
 from dreamenv.evaluation.windows import Windows
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.sampler import SamplerConfig
@@ -33,6 +34,7 @@ class OpenLoop:
         real_ends: bool [W, H].
         dreamt_balls: bool [W, H], whether there is a ball in the frame; False where nothing tells.
         real_balls: Likewise.
+        near_balls: bool [W, H], whether there is one in both frames, and at nearly the same place.
         frames: uint8 [K, H, C, h, w], the dreamt frames of the windows that are shown.
     """
 
@@ -44,6 +46,7 @@ class OpenLoop:
     real_ends: Tensor
     dreamt_balls: Tensor
     real_balls: Tensor
+    near_balls: Tensor
     frames: Tensor
 
     @classmethod
@@ -102,7 +105,7 @@ def dream_windows(
         sampler: The noise levels.
         seed: Of all chance.
         shown: int64 [K], falling nowhere: the windows whose frames are kept.
-        detector: Tells whether there is a ball in a frame.
+        detector: Finds the ball in a frame.
         on_step: Called after every step of every batch, `count_steps` times in all.
     """
     generator = torch.Generator(world_model.device).manual_seed(seed)
@@ -139,6 +142,7 @@ class _Step(NamedTuple):
     ends: Tensor
     dreamt_balls: Tensor
     real_balls: Tensor
+    near_balls: Tensor
     frames: Tensor
 
 
@@ -158,12 +162,14 @@ def _compare(
         real, action = segment.obs[:, length + step], segment.actions[:, length - 1 + step]
         outcome = world_model.reward_and_end(last[:, None], action[:, None], frame[:, None], state)
         last, state = frame, outcome.state
+        dreamt_balls, real_balls = _find_balls(detector, frame), _find_balls(detector, real)
         compared = _Step(
             squared_errors=(frame.float() - real.float()).square().mean(dim=(1, 2, 3)),
             signs=outcome.reward_logits[:, 0].argmax(dim=1),
             ends=outcome.end_logits[:, 0].argmax(dim=1) == 1,
-            dreamt_balls=_find_balls(detector, frame),
-            real_balls=_find_balls(detector, real),
+            dreamt_balls=torch.from_numpy(dreamt_balls.there),
+            real_balls=torch.from_numpy(real_balls.there),
+            near_balls=torch.from_numpy(dreamt_balls.near(real_balls)),
             frames=frame[kept],
         )
         steps.append(compared)
@@ -179,6 +185,7 @@ def _compare(
         real_ends=segment.ends[:, acted].cpu(),
         dreamt_balls=dreamt.dreamt_balls,
         real_balls=dreamt.real_balls,
+        near_balls=dreamt.near_balls,
         frames=dreamt.frames,
     )
 
@@ -191,7 +198,8 @@ def _remember(world_model: WorldModel, segment: Segments, length: int) -> LSTMSt
     return world_model.reward_and_end(obs[:, :-1], actions, obs[:, 1:]).state
 
 
-def _find_balls(detector: Detector | None, frames: Tensor) -> Tensor:
+def _find_balls(detector: Detector | None, frames: Tensor) -> Balls:
     if detector is None:
-        return torch.zeros(len(frames), dtype=torch.bool)
-    return torch.from_numpy(detector(frames.cpu().numpy()))
+        nowhere = np.zeros(len(frames))
+        return Balls(np.zeros(len(frames), np.bool_), nowhere, nowhere)
+    return detector(frames.cpu().numpy())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from dreamenv.evaluation.ball import NEAR
 from dreamenv.evaluation.fidelity import DreamFidelity, Fidelity
 from dreamenv.evaluation.figures import FrameError, Outcomes, Presence
 
@@ -52,11 +53,17 @@ def _balls(fidelity: Fidelity) -> Table:
         "frames",
         *(f"step {horizon}" for horizon in fidelity.settings.horizons),
         title="A dreamt frame has a ball [95% interval]",
-        caption="at a step, and in all frames up to it, where the real frame has one; false: in "
-        "all frames up to it, where the real frame has none",
+        caption="at a step, and in all frames up to it, where the real frame has one; near: less "
+        f"than {NEAR:g} pixels from it; false: in all frames up to the step, where the real frame "
+        "has none",
     )
     for dream in fidelity.dreams:
-        rows = {"at": dream.ball_at, "up to": dream.ball_up_to, "false": dream.false_ball_up_to}
+        rows = {
+            "at": dream.ball_at,
+            "up to": dream.ball_up_to,
+            "near the real one, up to": dream.ball_near_up_to,
+            "false": dream.false_ball_up_to,
+        }
         for label, presences in rows.items():
             table.add_row(_levels(dream), label, *(_share(each) for each in presences or ()))
     return table

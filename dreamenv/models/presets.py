@@ -58,5 +58,5 @@ def small(num_actions: int, obs_shape: tuple[int, int, int] = ATARI_SHAPE) -> Wo
             **levels,
         ),
         # The ends of the schedule are for who asks for another number of levels.
-        sampler=SamplerConfig(sigma_min=2.0, sigma_max=80.0, sigmas=(80.0,)),
+        sampler=SamplerConfig(sigma_min=2.0, sigma_max=80.0, sigmas=(80.0,), renoise=True),
     )

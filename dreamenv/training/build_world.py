@@ -1,6 +1,7 @@
 """Making a world model again from nothing, by the recipe in the zoo."""
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +11,16 @@ from dreamenv.config import Config
 from dreamenv.data import Replay
 from dreamenv.devices import AUTO
 from dreamenv.errors import FormatError, InputError
+from dreamenv.evaluation.evaluate_model import evaluate_model
+from dreamenv.evaluation.fidelity import FidelityConfig
+from dreamenv.files import atomic_file
 from dreamenv.progress import say
 from dreamenv.real import describe
 from dreamenv.training.collect import CollectConfig, Collections
 from dreamenv.training.collect_run import collect_with_progress, print_damaged
 from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.fit_model import check_plan, fit_model
+from dreamenv.training.model_card import CARD_FILE, fidelity_section
 from dreamenv.training.stopping import stop_on_signal
 from dreamenv.zoo import RECIPES
 
@@ -95,7 +100,9 @@ class BuildConfig(Config):
 def build_world(
     config: BuildConfig, console: Console, *, overwrite: bool = False, command: str = ""
 ) -> Path:
-    """Plays, fits and saves as the recipe says, or goes on where that was stopped.
+    """Plays, fits, saves and measures as the recipe says, or goes on where that was stopped.
+
+    The figures of `evaluate_model` on the held-out episodes go into the folder and onto the card.
 
     Args:
         config: What is made.
@@ -116,7 +123,25 @@ def build_world(
     resume = fit.run_folder.config.exists() and not overwrite
     check_plan(fit, resume=resume, overwrite=overwrite)
     _collect(recipe, config.folder / "replay", console)
-    return fit_model(fit, console, resume=resume, overwrite=overwrite, command=command)
+    folder = fit_model(fit, console, resume=resume, overwrite=overwrite, command=command)
+    _measure(config, folder, console)
+    return folder
+
+
+def _measure(config: BuildConfig, folder: Path, console: Console) -> None:
+    data = config.folder / "replay"
+    fidelity = evaluate_model(
+        config.name,
+        data,
+        FidelityConfig(),
+        console,
+        out=folder,
+        device=config.device,
+        command=shlex.join(["dreamenv", "evaluate-model", config.name, "--data", str(data)]),
+    )
+    card = folder / CARD_FILE
+    with atomic_file(card) as beside:
+        beside.write_text(card.read_text() + fidelity_section(fidelity))
 
 
 def _collect(recipe: Recipe, folder: Path, console: Console) -> None:

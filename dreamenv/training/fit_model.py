@@ -24,8 +24,9 @@ from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
+from dreamenv.training.favourites import favour_the_hardest
 from dreamenv.training.fit_config import FitModelConfig, architecture
-from dreamenv.training.model_card import figures, format_psnr, model_card
+from dreamenv.training.model_card import CARD_FILE, figures, format_psnr, model_card
 from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
@@ -155,6 +156,8 @@ class _Fit:
             if self._config.training.compile and first < total:
                 say(self._console, "compiling: the first steps take minutes")
             while trainer.step_count < total:
+                if self._batches.wants_favourites:
+                    self._favour_the_hardest(stop)
                 recent.append(self._step())
                 step = trainer.step_count
                 if step % _STEPS_A_LOG == 0 or step == total:
@@ -163,16 +166,33 @@ class _Fit:
                     recent.clear()
                     self._spent += time.perf_counter() - started
                     started = time.perf_counter()
-                stopping = stop()
-                if step % self._config.checkpoint_every == 0 or step == total or stopping:
+                self._leave_if_asked(stop)
+                if step % self._config.checkpoint_every == 0 or step == total:
                     self._save_checkpoint()
-                if stopping:
-                    raise Stopped(f"stopped at step {step} of {total}: add --resume to go on")
                 if step % self._config.validate_every == 0 and step < total:
                     before = time.perf_counter()
                     self._validate(writer)
                     started += time.perf_counter() - before
             self._validate(writer)
+
+    def _favour_the_hardest(self, stop: StopRequest) -> None:
+        config, step = self._config, self._trainer.step_count
+        say(self._console, f"step {step}: measuring what is hard to predict")
+        probabilities = favour_the_hardest(
+            self._trainer.fitted.eval(),
+            self._replay,
+            config.training.favoured_share,
+            seed=config.seed,
+            on_batch=lambda: self._leave_if_asked(stop),
+        )
+        self._batches.favour(probabilities)
+
+    def _leave_if_asked(self, stop: StopRequest) -> None:
+        if not stop():
+            return
+        self._save_checkpoint()
+        step, total = self._trainer.step_count, self._config.training.steps
+        raise Stopped(f"stopped at step {step} of {total}: add --resume to go on")
 
     def save(self, *folders: Path) -> None:
         """Saves the world model with its card and its contexts."""
@@ -193,7 +213,7 @@ class _Fit:
 
         def write_the_rest(staging: Path) -> None:
             contexts.save(staging)
-            (staging / "README.md").write_text(card)
+            (staging / CARD_FILE).write_text(card)
 
         for folder in folders:
             with naming_disk_errors(folder):

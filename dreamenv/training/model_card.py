@@ -1,9 +1,16 @@
 """The card of a fitted world model: what it is of, how it was fitted, how good it is."""
 
+from rich.table import Table
+
 from dreamenv.data import Replay
+from dreamenv.evaluation.evaluate_model import PICTURE_FILE
+from dreamenv.evaluation.fidelity import Fidelity
+from dreamenv.evaluation.report import tables
 from dreamenv.models.world_model import WorldModel
 from dreamenv.registration import NAMESPACE
 from dreamenv.training.validation import Validation
+
+CARD_FILE = "README.md"
 
 
 def model_card(
@@ -52,6 +59,20 @@ def model_card(
     return "\n".join([*lines, *rows, ""])
 
 
+def fidelity_section(fidelity: Fidelity) -> str:
+    """Writes what is added to the card of a world model whose dreams were measured.
+
+    Returns:
+        Markdown, with the picture that lies beside the card.
+    """
+    lines = ["", "## Dreamt along held-out episodes", "", f"    {fidelity.command}", ""]
+    for table in tables(fidelity):
+        lines += [f"{table.title}:", "", *_as_markdown(table), "", f"({table.caption})", ""]
+    shown = ", ".join(str(step) for step in fidelity.pictured_steps)
+    lines += [f"![real frames above dreamt ones]({PICTURE_FILE})", ""]
+    return "\n".join([*lines, f"Real frames above dreamt ones, after {shown} steps.", ""])
+
+
 def figures(validation: Validation) -> list[tuple[str, str]]:
     """Returns the figures of a validation as labels and values to print."""
     rows = [("next frame, PSNR", format_psnr(validation))]
@@ -70,3 +91,10 @@ def format_psnr(validation: Validation) -> str:
     if validation.frames == 0:
         return "-"
     return "exact" if validation.psnr is None else f"{validation.psnr:.2f} dB"
+
+
+def _as_markdown(table: Table) -> list[str]:
+    rows = zip(*(column.cells for column in table.columns), strict=True)
+    heads = [str(column.header) for column in table.columns]
+    cells = [heads, ["---"] * len(heads), *([str(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(row)} |" for row in cells]

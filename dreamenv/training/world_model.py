@@ -33,6 +33,8 @@ class TrainingConfig(Config):
             prediction.
         single_steps: So many steps at the beginning predict one frame a segment, of `predictions`
             times as many segments: as much work, and all of it from real frames.
+        favoured_share: Share of the denoiser's segments, after those steps, that are drawn around
+            the frames that it then predicts worst; see `favour_the_hardest`.
         reward_end_length: Steps of a segment of the heads.
         quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
             None draws every step equally often.
@@ -48,6 +50,7 @@ class TrainingConfig(Config):
     reward_end_batch_size: int = 32
     predictions: int = 2
     single_steps: int = 0
+    favoured_share: float = 0.0
     reward_end_length: int = 19
     quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
     denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -64,6 +67,12 @@ class TrainingConfig(Config):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.single_steps < 0:
             raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
+        if not 0 <= self.favoured_share <= 1:
+            raise ConfigError(f"favoured_share is {self.favoured_share}; it must be in [0, 1]")
+        if self.favoured_share > 0 and self.single_steps == 0:
+            raise ConfigError(
+                "favoured_share needs single_steps, after which it is known what is hard"
+            )
         if self.reward_end_length < 2:
             raise ConfigError(
                 f"reward_end_length is {self.reward_end_length}; it must be at least 2"
@@ -101,7 +110,7 @@ class Batches:
     ) -> None:
         context_length = world_model.config.denoiser.context_length
         draw = functools.partial(SegmentSampler, replay, device=device, weights=config.quarters)
-        self._single_steps = config.single_steps
+        self._config = config
         self._drawn = 0
         self._single = draw(
             segment_length=context_length + 1,
@@ -124,9 +133,19 @@ class Batches:
 
     def draw(self) -> tuple[Segments, Segments]:
         """Draws the next step's batch for the denoiser and the one for the heads."""
-        denoiser = self._single if self._drawn < self._single_steps else self._denoiser
+        denoiser = self._single if self._drawn < self._config.single_steps else self._denoiser
         self._drawn += 1
         return denoiser.sample(), self._reward_end.sample()
+
+    @property
+    def wants_favourites(self) -> bool:
+        """Whether it is time to `favour` the steps that are hard."""
+        share, first = self._config.favoured_share, self._config.single_steps
+        return share > 0 and self._drawn >= first and not self._denoiser.favours
+
+    def favour(self, probabilities: Tensor) -> None:
+        """Draws the steps that the denoiser predicts with these probabilities, float64 [N]."""
+        self._denoiser.favour(probabilities, self._config.predictions)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next batch."""

@@ -19,7 +19,9 @@ _TOP_WALL, _BOTTOM_WALL = 10.5, 58.0
 _LANDING = 55.0
 
 _GROUND_BLUE, _GROUND_GREEN = 17, 72
-_LEAST_LIGHT = 60.0  # a third of what the ball adds in blue
+# Of what a real ball adds in blue, which a wall may half hide. A dream can leave a cloud where one
+# was: that is none.
+_LEAST_LIGHT, _LEAST_PEAK = 60.0, 74.0
 # A push moves the paddle by 6.3 pixels over four steps, of which so many are left after one step,
 # and after two.
 _LEFT_AFTER_ONE, _LEFT_AFTER_TWO = 4.8, 1.8
@@ -40,7 +42,7 @@ def find_ball(frames: Frames) -> tuple[Flags, Spots]:
     blue = frames[:, 2, _COURT, _BETWEEN].astype(np.float64)
     light[:, _COURT, _BETWEEN] = (blue - _GROUND_BLUE).clip(0)
     spots = brightest_spot(light)
-    return spots.light >= _LEAST_LIGHT, spots
+    return (spots.light >= _LEAST_LIGHT) & (spots.peak >= _LEAST_PEAK), spots
 
 
 class Player:

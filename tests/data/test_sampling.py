@@ -132,6 +132,54 @@ def test_a_sampler_goes_on_where_its_state_was_taken(
     assert all(map(equal, islice(resumed, 3), expected))
 
 
+def test_favoured_steps_are_drawn_as_often_as_they_are_favoured(make_replay: MakeReplay) -> None:
+    replay = make_replay(6, 5, 9, 7)
+    rows = replay.tensors("cpu").rows
+    probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    probabilities[rows.first_rows[0] + 4], probabilities[rows.first_rows[2] + 5] = 0.25, 0.75
+    sampler = SegmentSampler(replay, 3, 4000, "cpu", beyond_end=False)
+    assert not sampler.favours
+    sampler.favour(probabilities, places=1)
+    assert sampler.favours
+    batch = sampler.sample()
+    # The step that was drawn is the last of its window.
+    assert {*zip(episodes_of(batch), starts_of(batch), strict=True)} == {(0, 2), (2, 3)}
+    assert episodes_of(batch).count(2) / 4000 == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_favoured_step_stands_at_the_last_places_of_a_window(make_replay: MakeReplay) -> None:
+    replay = make_replay(20)
+    rows = replay.tensors("cpu").rows
+    probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    probabilities[rows.first_rows[0] + 10] = 1.0
+    sampler = SegmentSampler(replay, 6, 300, "cpu", beyond_end=False)
+    sampler.favour(probabilities, places=2)
+    assert {*starts_of(sampler.sample())} == {5, 6}
+
+
+def test_a_sampler_that_favours_goes_on_where_its_state_was_taken(make_replay: MakeReplay) -> None:
+    replay = make_replay(20, 4, 11)
+    steps = replay.tensors("cpu").rows.is_step.double()
+    sampler = SegmentSampler(replay, 4, 5, "cpu", beyond_end=False)
+    sampler.favour(steps / steps.sum(), places=3)
+    sampler.sample()
+    state = sampler.state_dict()
+    again = SegmentSampler(replay, 4, 5, "cpu", beyond_end=False, seed=8)
+    again.load_state_dict(state)
+    assert all(equal(sampler.sample(), again.sample()) for _ in range(3))
+
+
+@pytest.mark.parametrize(("rows", "places"), [(3, 1), (None, 0), (None, 5)])
+def test_what_cannot_be_favoured_is_refused(
+    make_replay: MakeReplay, rows: int | None, places: int
+) -> None:
+    replay = make_replay(6, 5)
+    count = rows or len(replay.tensors("cpu").rows.is_step)
+    sampler = SegmentSampler(replay, 4, 5, "cpu", beyond_end=False)
+    with pytest.raises(InputError, match="probabilities" if rows else "places"):
+        sampler.favour(torch.ones(count, dtype=torch.float64), places)
+
+
 def test_memory_and_disk_give_the_same_batches(make_replay: MakeReplay) -> None:
     lengths = (5, 3, 8, 2, 9)
     samplers = [

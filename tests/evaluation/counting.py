@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dreamenv.data import Episode
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.evaluation.ball import Balls, Frames
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
@@ -93,3 +94,9 @@ def counting(first: int, actions: Sequence[int], *, terminated: bool = True) -> 
         terminated=terminated,
         truncated=not terminated,
     )
+
+
+def at_even_level(frames: Frames) -> Balls:
+    """Has a ball in frames of an even level, as far to the right as the level tells."""
+    levels = frames[:, 0, 0, 0].astype(np.float64)
+    return Balls(levels % 2 == 0, levels, np.zeros(len(frames)))

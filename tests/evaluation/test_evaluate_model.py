@@ -15,22 +15,16 @@ from rich.console import Console
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec, Preprocessing
 from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
-from dreamenv.evaluation.ball import Flags, Frames
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import Fidelity, FidelityConfig
 from dreamenv.models.world_model import Origin, WorldModel
 
 from .conftest import MakeReplay
-from .counting import CONFIG, ENVIRONMENT, SHAPE, CountingWorld, counting
+from .counting import CONFIG, ENVIRONMENT, SHAPE, CountingWorld, at_even_level, counting
 
 Evaluate = Callable[..., Fidelity]
 
 HORIZONS = (1, 4)
-
-
-def is_even(frames: Frames) -> Flags:
-    even: Flags = frames[:, 0, 0, 0] % 2 == 0
-    return even
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +95,7 @@ def test_held_out_episodes_alone_are_measured(evaluate_scripted: Evaluate) -> No
 
 
 def test_balls_are_found_by_a_detector_for_the_environment(evaluate_scripted: Evaluate) -> None:
-    options = {"detectors": {("Test/Count-v0", SHAPE): is_even}, "max_windows": 1000}
+    options = {"detectors": {("Test/Count-v0", SHAPE): at_even_level}, "max_windows": 1000}
     (perfect,) = evaluate_scripted(CountingWorld(), **options).dreams
     assert perfect.ball_at is not None
     assert [each.share for each in perfect.ball_at] == [1.0, 1.0]
@@ -111,6 +105,19 @@ def test_balls_are_found_by_a_detector_for_the_environment(evaluate_scripted: Ev
     assert [each.share for each in drifted.ball_at] == [0.0, 1.0]
     (unknown,) = evaluate_scripted(CountingWorld()).dreams
     assert unknown.ball_at is None
+
+
+def test_a_ball_in_the_wrong_place_is_there_but_not_near(evaluate_scripted: Evaluate) -> None:
+    options = {"detectors": {("Test/Count-v0", SHAPE): at_even_level}, "max_windows": 1000}
+    (perfect,) = evaluate_scripted(CountingWorld(), **options).dreams
+    assert perfect.ball_near_up_to == perfect.ball_up_to
+    (drifted,) = evaluate_scripted(CountingWorld(drift=4), **options).dreams
+    assert drifted.ball_up_to is not None
+    assert drifted.ball_near_up_to is not None
+    assert [each.share for each in drifted.ball_up_to] == [1.0, 1.0]
+    assert [each.share for each in drifted.ball_near_up_to] == [0.0, 0.0]
+    (unknown,) = evaluate_scripted(CountingWorld()).dreams
+    assert unknown.ball_near_up_to is None
 
 
 def test_the_picture_has_real_frames_above_dreamt_ones(

@@ -24,6 +24,7 @@ def three_windows() -> OpenLoop:
         real_ends=flags("...", "...", ".x."),
         dreamt_balls=flags("x..", "xxx", "..x"),
         real_balls=flags("xx.", "xx.", "x.x"),
+        near_balls=flags("x..", ".x.", "..x"),
         frames=torch.zeros(0, 3, 1, 8, 8, dtype=torch.uint8),
     )
 
@@ -57,6 +58,15 @@ def test_balls_count_where_the_real_frame_has_one() -> None:
     assert figures.ball_up_to[-1].share == pytest.approx(3 / 5)
 
 
+def test_balls_near_the_real_one_are_fewer_of_the_same_frames() -> None:
+    figures = measure()
+    assert figures.ball_up_to is not None
+    assert figures.ball_near_up_to is not None
+    near = figures.ball_near_up_to
+    assert [each.frames for each in near] == [each.frames for each in figures.ball_up_to]
+    assert [each.share for each in near] == [pytest.approx(1 / 3), *[pytest.approx(2 / 5)] * 3]
+
+
 def test_balls_where_the_real_frame_has_none_are_false() -> None:
     false = measure().false_ball_up_to
     assert false is not None
@@ -67,7 +77,8 @@ def test_balls_where_the_real_frame_has_none_are_false() -> None:
 
 def test_without_a_detector_nothing_is_said_of_balls() -> None:
     figures = measure(has_detector=False)
-    assert figures.ball_at is figures.ball_up_to is figures.false_ball_up_to is None
+    assert figures.ball_at is figures.ball_up_to is None
+    assert figures.ball_near_up_to is figures.false_ball_up_to is None
 
 
 def test_rewards_and_ends_count_at_all_steps_of_the_episodes() -> None:

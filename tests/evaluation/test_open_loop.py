@@ -4,18 +4,13 @@ import torch
 
 from dreamenv.data import Replay
 from dreamenv.evaluation import open_loop
-from dreamenv.evaluation.ball import Detector, Flags, Frames
+from dreamenv.evaluation.ball import Detector
 from dreamenv.evaluation.open_loop import OpenLoop, count_steps, dream_along, dream_windows
 from dreamenv.evaluation.windows import Windows, spread_windows
 
-from .counting import CONFIG, LENGTH, SHAPE, CountingWorld
+from .counting import CONFIG, LENGTH, SHAPE, CountingWorld, at_even_level
 
 NONE = torch.zeros(0, dtype=torch.int64)
-
-
-def is_even(frames: Frames) -> Flags:
-    even: Flags = frames[:, 0, 0, 0] % 2 == 0
-    return even
 
 
 def windows_of(replay: Replay, horizon: int, most: int = 1000) -> Windows:
@@ -104,16 +99,28 @@ def test_only_held_out_episodes_are_dreamt(replay: Replay) -> None:
 def test_balls_are_told_in_both(replay: Replay) -> None:
     windows = windows_of(replay, 4, most=1)
     start = int(windows.starts[0])
-    dreamt = dream(CountingWorld(drift=1), replay, windows, detector=is_even)
+    dreamt = dream(CountingWorld(drift=1), replay, windows, detector=at_even_level)
     real = replay.load(1).obs[start + LENGTH : start + LENGTH + 4, 0, 0, 0].astype(int)
     assert dreamt.real_balls[0].tolist() == (real % 2 == 0).tolist()
     assert dreamt.dreamt_balls[0].tolist() == ((real + np.arange(1, 5)) % 2 == 0).tolist()
+
+
+def test_balls_are_near_by_where_the_detector_says_they_are(replay: Replay) -> None:
+    windows = windows_of(replay, 4)
+    # Two pixels further off at every step, and less than four only at the first.
+    dreamt = dream(CountingWorld(drift=2), replay, windows, detector=at_even_level)
+    assert torch.equal(dreamt.dreamt_balls, dreamt.real_balls)
+    assert torch.equal(dreamt.near_balls[:, 0], dreamt.real_balls[:, 0])
+    assert dreamt.near_balls[:, 0].any()
+    assert dreamt.real_balls[:, 1:].any()
+    assert not dreamt.near_balls[:, 1:].any()
 
 
 def test_without_a_detector_there_are_no_balls(replay: Replay) -> None:
     dreamt = dream(CountingWorld(), replay, windows_of(replay, 4))
     assert not dreamt.real_balls.any()
     assert not dreamt.dreamt_balls.any()
+    assert not dreamt.near_balls.any()
 
 
 def test_the_frames_of_windows_that_are_shown_are_kept(replay: Replay) -> None:
@@ -138,9 +145,9 @@ def test_the_same_seed_gives_the_same_dream(replay: Replay) -> None:
 def test_batches_are_joined_in_order(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     windows, shown = windows_of(replay, 4), torch.tensor([1, 5, 15])
     world = CountingWorld(drift=1)
-    whole = dream(world, replay, windows, shown=shown, detector=is_even)
+    whole = dream(world, replay, windows, shown=shown, detector=at_even_level)
     monkeypatch.setattr(open_loop, "_WINDOWS_AT_ONCE", 4)
-    parts = dream(world, replay, windows, shown=shown, detector=is_even)
+    parts = dream(world, replay, windows, shown=shown, detector=at_even_level)
     for name, tensor in vars(whole).items():
         assert torch.equal(getattr(parts, name), tensor), name
 

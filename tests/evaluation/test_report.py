@@ -20,6 +20,7 @@ OWN = DreamFidelity(
     ),
     ball_at=None,
     ball_up_to=None,
+    ball_near_up_to=None,
     false_ball_up_to=None,
     outcomes=OUTCOMES,
 )
@@ -73,8 +74,16 @@ def test_rewards_and_ends_have_precision_and_recall() -> None:
 
 def test_balls_have_shares_where_they_can_be_told() -> None:
     assert not any("ball" in cell for line in printed(FIDELITY) for cell in line)
-    seen = replace(OWN, ball_at=PRESENCES, ball_up_to=PRESENCES, false_ball_up_to=PRESENCES)
+    seen = replace(
+        OWN,
+        ball_at=PRESENCES,
+        ball_up_to=PRESENCES,
+        ball_near_up_to=PRESENCES[1:] + PRESENCES[:1],
+        false_ball_up_to=PRESENCES,
+    )
     lines = printed(replace(FIDELITY, dreams=(seen,)))
     shares = ["91.2% [85.0%, 95.0%]", "50.0%", "-", "-"]
     for label in ("at", "up to", "false"):
         assert ["80, 0.292 (own)", label, *shares] in lines
+    near = ["near the real one, up to", *shares[1:], *shares[:1]]
+    assert ["80, 0.292 (own)", *near] in lines

@@ -1,10 +1,12 @@
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
+import imageio.v3 as imageio
 import pytest
 import torch
 from rich.console import Console
@@ -86,6 +88,19 @@ def test_a_world_model_is_made_from_nothing(config: BuildConfig, tmp_path: Path)
     for value in model.state_dict().values():
         assert torch.equal(value, value.bfloat16().float())
     assert gymnasium.spec("DreamEnv/Catch-v0").kwargs == {"name": "Catch"}
+
+
+def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_path: Path) -> None:
+    build(config, command="dreamenv zoo build Catch")
+    build(config, command="dreamenv zoo build Catch")
+    world = tmp_path / "home" / "Catch"
+    card = (world / "README.md").read_text()
+    assert card.count(f"dreamenv evaluate-model Catch --data {config.folder / 'replay'}") == 1
+    fidelity = json.loads((world / "fidelity.json").read_text())
+    psnr = fidelity["dreams"][0]["frames"][0]["psnr"]
+    assert re.search(rf"^\| [^|]*\(own\) \| {psnr:.2f} ", card, re.MULTILINE)
+    assert "![real frames above dreamt ones](fidelity.png)" in card
+    assert imageio.imread(world / "fidelity.png").ndim == 3
 
 
 def test_stopped_anywhere_it_goes_on_with_the_same_command(

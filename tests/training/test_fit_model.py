@@ -1,4 +1,5 @@
 import io
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,17 +8,21 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
-from dreamenv.data import Episode, Replay
+from dreamenv.data import Episode, Replay, Segments
+from dreamenv.data.segments import segments_at
 from dreamenv.environment import EnvironmentSpec, Preprocessing
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
+from dreamenv.training import favourites
 from dreamenv.training.fit_config import FitModelConfig, short_name
 from dreamenv.training.fit_model import fit_model
 from dreamenv.training.source import check_source
+from dreamenv.training.stopping import Stopped
 from dreamenv.training.validation import Validation
 from dreamenv.training.world_model import TrainingConfig
 
@@ -170,6 +175,35 @@ def test_a_failure_before_anything_is_kept_leaves_no_run(
     with pytest.raises(InputError):
         fit(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_stopped_while_it_measures_what_is_hard_it_goes_on_to_the_same_weights(
+    make_noise: MakeNoise,
+    config: FitModelConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_noise()
+    training = replace(config.training, steps=4, single_steps=2, favoured_share=0.5)
+    whole, stopped = (
+        replace(config, training=training, name=name, out=str(tmp_path / name))
+        for name in ("whole", "stopped")
+    )
+    assert "step 2: measuring what is hard to predict" in fit(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(favourites, "segments_at", _ask_to_stop)
+        with pytest.raises(Stopped, match="stopped at step 2 of 4"):
+            fit(stopped)
+    assert "step 2: measuring what is hard to predict" in fit(stopped, resume=True)
+    one, other = (
+        WorldModel.load(tmp_path / "home" / name).state_dict() for name in ("whole", "stopped")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _ask_to_stop(*arguments: Any) -> Segments:
+    signal.raise_signal(signal.SIGINT)
+    return segments_at(*arguments)
 
 
 def test_there_must_be_something_to_learn_from() -> None:

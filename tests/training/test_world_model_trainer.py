@@ -113,6 +113,33 @@ def test_the_first_steps_predict_single_frames_of_more_segments(
     assert shapes == [(6, length + 1)] * 2 + [(3, length + 2)] * 2
 
 
+def test_after_the_single_frames_it_is_time_to_favour_what_is_hard(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, single_steps=2, favoured_share=0.5)
+    batches = Batches(played, model, config, CPU, seed=0)
+    wanted = []
+    for _ in range(4):
+        wanted.append(batches.wants_favourites)
+        batches.draw()
+    assert wanted == [False, False, True, True]
+    rows = played.tensors(CPU).rows
+    chosen = int(rows.first_rows[rows.episodes("train")[0]]) + 5
+    batches.favour(torch.eye(len(rows.is_step), dtype=torch.float64)[chosen])
+    assert not batches.wants_favourites
+    batch = batches.draw()[0]
+    length = model.config.denoiser.context_length
+    # One frame is in every segment, and always at a place that is predicted.
+    same = (batch.obs == rows.frames[chosen]).flatten(2).all(dim=2)
+    assert same[:, length:].any(dim=1).all()
+    state = batches.state_dict()
+    again = Batches(played, model, config, CPU, seed=1)
+    again.load_state_dict(state)
+    assert not again.wants_favourites
+    assert torch.equal(again.draw()[0].obs, batches.draw()[0].obs)
+
+
 def test_a_seed_gives_one_course_and_another_seed_another(
     played: Replay, tiny_model: TinyModel
 ) -> None:
@@ -254,6 +281,9 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("batch_size", 0),
         ("reward_end_batch_size", 0),
         ("predictions", 0),
+        ("single_steps", -1),
+        ("favoured_share", 1.5),
+        ("favoured_share", 0.5),  # without single_steps
         ("reward_end_length", 1),
         ("ema_decay", 1.0),
         ("ema_decay", -0.1),

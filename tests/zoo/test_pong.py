@@ -43,6 +43,14 @@ def test_the_ball_is_found_where_the_emulator_has_it(
     assert not found[out].any()
 
 
+def test_a_faint_cloud_is_no_ball() -> None:
+    frames = np.zeros((2, 3, 64, 64), np.uint8)
+    frames[:] = np.array([144, 72, 17], np.uint8)[:, None, None]
+    frames[:, 2, 30:33, 40:43] += 40  # in all as much light as a ball
+    frames[1, 2, 31, 41] += 60
+    assert find_ball(frames)[0].tolist() == [False, True]
+
+
 def test_the_player_keeps_the_ball_in_play(
     played: tuple[Frames, npt.NDArray[np.int64], list[float]],
 ) -> None:

@@ -1,0 +1,86 @@
+"""Finding the steps that are hard to predict, so that more is learned from them.
+
+Most steps of a game are alike: a ball flies on. What decides whether a dream holds together are
+the few where it bounces. Drawing what is predicted badly more often is prioritised replay (Schaul
+et al., 2016) with the squared error of the next frame as priority.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from dreamenv.data import Replay, Segments
+from dreamenv.data.segments import segments_at
+from dreamenv.data.tensors import Rows
+from dreamenv.models.world_model import WorldModel
+
+_MOST_MEASURED = 40_000  # frames: minutes on a CPU, and more than are drawn from them later
+_BATCH_SIZE = 64
+_LARGEST = 0.99  # quantile: a screen that flashes is not to be all that is learned
+
+
+def favour_the_hardest(
+    world_model: WorldModel,
+    replay: Replay,
+    share: float,
+    *,
+    seed: int = 0,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Returns with which probability each step is to be drawn.
+
+    A share of the draws is in proportion to the squared error of the frame of the step, as it is
+    predicted from the real frames before it; the rest is uniform over all steps to train on.
+
+    Args:
+        world_model: On the device of the replay's tensors.
+        replay: Where the episodes are.
+        share: Of the draws, in [0, 1].
+        seed: Of the frames that are measured, where there are more than can be, and of the noise.
+        on_batch: Called again and again; what it raises ends the measuring.
+
+    Returns:
+        float64 [N], on the CPU, one a row of the replay (see `Rows`); they sum to 1.
+    """
+    rows = replay.tensors(world_model.device).rows
+    episodes, steps = _training_steps(rows)
+    places = rows.first_rows[episodes] + steps
+    probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    probabilities[places] = (1 - share) / len(places)
+    generator = torch.Generator().manual_seed(seed)
+    measured = torch.randperm(len(places), generator=generator)[:_MOST_MEASURED]
+    errors: list[Tensor] = []
+    for batch in _windows(world_model, rows, episodes[measured], steps[measured]):
+        errors.append(_squared_errors(world_model, batch, seed + len(errors)))
+        on_batch()
+    error = torch.cat(errors)
+    error = error.clamp(max=error.quantile(_LARGEST).item()) + torch.finfo(torch.float64).tiny
+    probabilities[places[measured]] += share * error / error.sum()
+    return probabilities
+
+
+def _training_steps(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Lists the steps to train on but each episode's first: their episodes, and which of it."""
+    chosen = rows.episodes("train")
+    counts = (rows.lengths[chosen] - 1).clamp(min=0)
+    episodes = torch.repeat_interleave(chosen, counts)
+    firsts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return episodes, torch.arange(len(episodes)) - firsts + 1
+
+
+def _windows(
+    world_model: WorldModel, rows: Rows, episodes: Tensor, steps: Tensor
+) -> Iterator[Segments]:
+    """Cuts windows that end with the frames of those steps, a context before each."""
+    length = world_model.config.denoiser.context_length
+    for some, those in zip(episodes.split(_BATCH_SIZE), steps.split(_BATCH_SIZE), strict=True):
+        yield segments_at(rows, some, those - length, length + 1)
+
+
+def _squared_errors(world_model: WorldModel, windows: Segments, seed: int) -> Tensor:
+    """Predicts the last frame of each window: float64 [B] on the CPU, of levels to 255."""
+    generator = torch.Generator(world_model.device).manual_seed(seed)
+    frame = world_model.next_obs(windows.obs[:, :-1], windows.actions[:, :-1], generator=generator)
+    errors = (frame.float() - windows.obs[:, -1].float()).square().mean(dim=(1, 2, 3))
+    return errors.double().cpu()

@@ -1,0 +1,84 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from dreamenv.data import Replay
+from dreamenv.data.tensors import Rows
+from dreamenv.models.world_model import WorldModel
+from dreamenv.training import favourites
+from dreamenv.training.favourites import favour_the_hardest
+
+TinyModel = Callable[..., WorldModel]
+
+
+@pytest.fixture
+def lazy(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> WorldModel:
+    """A world model that dreams that nothing moves: its error is how much did."""
+
+    def next_obs(context: Tensor, actions: Tensor, **_: object) -> Tensor:
+        assert actions.shape == context.shape[:2]
+        return context[:, -1]
+
+    model = tiny_model()
+    monkeypatch.setattr(model, "next_obs", next_obs)
+    return model
+
+
+def training_rows(rows: Rows) -> list[int]:
+    """The rows with a step to train on that is not an episode's first."""
+    chosen = []
+    for episode in rows.episodes("train").tolist():
+        first, length = int(rows.first_rows[episode]), int(rows.lengths[episode])
+        chosen += list(range(first + 1, first + length))
+    return chosen
+
+
+def changes(rows: Rows) -> Tensor:
+    """The mean squared change to each row from the one before it, float64 [N]."""
+    frames = rows.frames.double()
+    squares = (frames[1:] - frames[:-1]).square().mean(dim=(1, 2, 3))
+    return torch.cat([torch.zeros(1, dtype=torch.float64), squares])
+
+
+def test_steps_are_favoured_in_proportion_to_their_error(played: Replay, lazy: WorldModel) -> None:
+    rows = played.tensors("cpu").rows
+    chosen = training_rows(rows)
+    error = changes(rows)[chosen]
+    error = error.clamp(max=error.quantile(0.99).item())
+    assert error.min() < 0.7 * error.max(), "the test needs steps of different difficulty"
+    probabilities = favour_the_hardest(lazy, played, share=1.0)
+    assert probabilities.sum().item() == pytest.approx(1)
+    assert torch.allclose(probabilities[chosen], error / error.sum(), atol=1e-9)
+    probabilities[chosen] = 0
+    assert not probabilities.any()
+
+
+def test_the_rest_is_uniform(played: Replay, lazy: WorldModel) -> None:
+    chosen = training_rows(played.tensors("cpu").rows)
+    whole = favour_the_hardest(lazy, played, share=1.0)
+    part = favour_the_hardest(lazy, played, share=0.25)
+    assert torch.allclose(part[chosen], 0.75 / len(chosen) + 0.25 * whole[chosen])
+    assert part.sum().item() == pytest.approx(1)
+
+
+def test_of_many_steps_some_are_measured_and_all_are_drawn(
+    played: Replay, lazy: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(favourites, "_MOST_MEASURED", 20)
+    chosen = training_rows(played.tensors("cpu").rows)
+    probabilities = favour_the_hardest(lazy, played, share=0.5)[chosen]
+    least = probabilities.min()
+    assert least.item() == pytest.approx(0.5 / len(chosen))
+    assert int((probabilities > 1.01 * least).sum()) == 20
+    again = favour_the_hardest(lazy, played, share=0.5)[chosen]
+    assert torch.equal(again, probabilities)
+
+
+def test_measuring_can_be_left(played: Replay, lazy: WorldModel) -> None:
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        favour_the_hardest(lazy, played, share=0.5, on_batch=leave)
