@@ -138,7 +138,6 @@ def test_favoured_steps_are_drawn_as_often_as_they_are_favoured(make_replay: Mak
     probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
     probabilities[rows.first_rows[0] + 4], probabilities[rows.first_rows[2] + 5] = 0.25, 0.75
     sampler = SegmentSampler(replay, 3, 4000, "cpu", beyond_end=False)
-    assert not sampler.favours
     sampler.favour(probabilities, places=1)
     assert sampler.favours
     batch = sampler.sample()
