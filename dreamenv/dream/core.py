@@ -14,6 +14,7 @@ from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.seeding import to_seed
 from dreamenv.dream.state import DreamState
 from dreamenv.errors import ConfigError, InputError, StateError
+from dreamenv.models.categorical import draw_categorical
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.world_model import WorldModel
 
@@ -142,8 +143,9 @@ class Dream:
             seed: Of all chance to come. Without it chance takes its course; before the first step
                 it is then left to the operating system.
             mask: bool [N], which dreams begin anew; the others go on. All if None.
-            contexts: int64 [N], the context of the bank each begins from. If None, those that the
-                last step drew, or, where there was none since, the next ones of the bank.
+            contexts: int64 [N], the context of the bank each begins from; on a GPU their range is
+                not checked, since that would wait for it. If None, those that the last step drew,
+                or, where there was none since, the next ones of the bank.
 
         Returns:
             The observations of all dreams, uint8 [N, k * C, H, W].
@@ -289,10 +291,9 @@ class Dream:
 
     def _decide(self, logits: Tensor) -> Tensor:
         """Chooses a class for each row of logits [N, K]."""
-        # Dividing by exponential noise and taking the largest draws from the distribution, as
-        # `torch.multinomial` does, without its checks, which wait for the device.
-        noise = torch.empty_like(logits).exponential_(generator=self.generator)
-        return (logits.softmax(dim=1) / noise if self._sample_outcomes else logits).argmax(dim=1)
+        # Drawn in any case: what else is drawn does not depend on whether outcomes are.
+        drawn = draw_categorical(logits, self.generator)
+        return drawn if self._sample_outcomes else logits.argmax(dim=1)
 
     def _draw_contexts(self) -> Tensor:
         return torch.randint(
@@ -310,7 +311,8 @@ class Dream:
 
     def _check_contexts(self, contexts: Tensor) -> None:
         _check_integers("contexts", contexts, self.num_envs)
-        _check_range("contexts", contexts.cpu(), self.bank.size)
+        if contexts.device.type == "cpu":
+            _check_range("contexts", contexts, self.bank.size)
 
     def _check_mask(self, mask: Tensor, seed: int | None) -> None:
         if not isinstance(mask, Tensor):

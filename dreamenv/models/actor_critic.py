@@ -57,6 +57,14 @@ class ActorCriticOutput(NamedTuple):
     value: Tensor
     state: LSTMState
 
+    def where(self, mask: Tensor, other: "ActorCriticOutput") -> "ActorCriticOutput":
+        """Takes these rows where the mask, bool [N], is true, and the other ones elsewhere."""
+        return ActorCriticOutput(
+            logits=torch.where(mask[:, None], self.logits, other.logits),
+            value=torch.where(mask, self.value, other.value),
+            state=self.state.where(mask, other.state),
+        )
+
 
 class ActorCriticLosses(NamedTuple):
     """The parts of the actor-critic's loss, each float32 []."""
@@ -89,6 +97,11 @@ class EncoderBlock(nn.Module):
 class ActorCritic(nn.Module):
     """A policy and a value over frames, with memory.
 
+    Attributes:
+        config: The architecture.
+        obs_shape: C, H, W of a frame.
+        num_actions: The number of actions.
+
     Args:
         config: The architecture.
         obs_shape: C, H, W of a frame.
@@ -103,6 +116,8 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.obs_shape = obs_shape
+        self.num_actions = num_actions
         channels, height, width = obs_shape
         divisor = 2 ** sum(config.downsample)
         pixels = (height // divisor) * (width // divisor)

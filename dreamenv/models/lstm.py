@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -10,6 +11,15 @@ class LSTMState(NamedTuple):
 
     h: Tensor
     c: Tensor
+
+    def where(self, mask: Tensor, other: "LSTMState") -> "LSTMState":
+        """Takes these rows where the mask, bool [N], is true, and the other ones elsewhere."""
+        rows = mask[:, None]
+        return LSTMState(torch.where(rows, self.h, other.h), torch.where(rows, self.c, other.c))
+
+    def detach(self) -> "LSTMState":
+        """Returns the state without the course of computation that gradients would follow."""
+        return LSTMState(self.h.detach(), self.c.detach())
 
 
 def zero_state(lstm: nn.LSTM | nn.LSTMCell, num_rows: int) -> LSTMState:

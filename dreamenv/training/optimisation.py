@@ -1,10 +1,10 @@
-"""The optimiser of one network: AdamW, its decay, its warm-up, its schedule."""
+"""Learning with one network: AdamW, its decay, its warm-up, its schedule, its clipping."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -42,6 +42,41 @@ class OptimiserConfig(Config):
         for name in ("weight_decay", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+
+class Learner:
+    """A network with its optimiser and schedule.
+
+    Args:
+        network: What learns, on its device already.
+        config: How.
+        total_steps: How many steps the schedule spans.
+    """
+
+    def __init__(self, network: nn.Module, config: OptimiserConfig, total_steps: int) -> None:
+        self._parameters = list(network.parameters())
+        self._max_grad_norm = config.max_grad_norm
+        self._optimiser, self._schedule = make_optimiser(network, config, total_steps)
+
+    def learn(self, loss: Tensor) -> None:
+        """Takes one step down the gradient of a loss, float32 []."""
+        self._optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._optimiser.step()
+        self._schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly, but for the weights."""
+        return {
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": {"last_epoch": self._schedule.last_epoch},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.last_epoch = state["schedule"]["last_epoch"]
 
 
 def make_optimiser(

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from dreamenv.config import Config
 from dreamenv.data import PUBLISHED_WEIGHTS, Replay, Segments, SegmentSampler, change_std
@@ -18,7 +16,7 @@ from dreamenv.models.frames import to_float
 from dreamenv.models.reward_end import RewardEndLosses
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.averaging import MovingAverage
-from dreamenv.training.optimisation import OptimiserConfig, make_optimiser
+from dreamenv.training.optimisation import Learner, OptimiserConfig
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,8 @@ class WorldModelTrainer:
         self._average = (
             MovingAverage(self._model, config.ema_decay) if config.ema_decay > 0 else None
         )
-        self._denoiser = _Learner(self._model.denoiser, config.denoiser_optimiser, config.steps)
-        self._reward_end = _Learner(
+        self._denoiser = Learner(self._model.denoiser, config.denoiser_optimiser, config.steps)
+        self._reward_end = Learner(
             self._model.reward_end, config.reward_end_optimiser, config.steps
         )
         self._noise = torch.Generator(device).manual_seed(seed)
@@ -262,34 +260,6 @@ class WorldModelTrainer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._model.bf16)
-
-
-class _Learner:
-    """A network with its optimiser and schedule."""
-
-    def __init__(self, network: nn.Module, config: OptimiserConfig, total_steps: int) -> None:
-        self._parameters = list(network.parameters())
-        self._max_grad_norm = config.max_grad_norm
-        self._optimiser: Optimizer
-        self._schedule: LambdaLR
-        self._optimiser, self._schedule = make_optimiser(network, config, total_steps)
-
-    def learn(self, loss: Tensor) -> None:
-        self._optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
-        self._optimiser.step()
-        self._schedule.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "optimiser": self._optimiser.state_dict(),
-            "schedule": {"last_epoch": self._schedule.last_epoch},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.last_epoch = state["schedule"]["last_epoch"]
 
 
 def measure_change(world_model: WorldModel, replay: Replay, device: torch.device) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dreamenv.models.lstm import initialise_lstm, zero_state
+from dreamenv.models.lstm import LSTMState, initialise_lstm, zero_state
 
 
 @pytest.mark.parametrize("lstm", [nn.LSTM(6, 4), nn.LSTMCell(6, 4)])
@@ -23,3 +23,18 @@ def test_the_state_before_the_first_step_is_zeros() -> None:
     assert state.h.shape == state.c.shape == (3, 4)
     assert state.h.abs().sum() + state.c.abs().sum() == 0
     assert state.h.data_ptr() != state.c.data_ptr()
+
+
+def test_a_choice_between_states_is_one_of_rows() -> None:
+    ours, theirs = (LSTMState(torch.rand(3, 2), torch.rand(3, 2)) for _ in range(2))
+    chosen = ours.where(torch.tensor([True, False, True]), theirs)
+    for each, one, other in zip(chosen, ours, theirs, strict=True):
+        assert torch.equal(each, torch.stack([one[0], other[1], one[2]]))
+
+
+def test_no_gradient_flows_into_a_detached_state() -> None:
+    h, c = torch.ones(2, 1, 3, requires_grad=True).unbind()
+    state = LSTMState(h, c).detach()
+    assert torch.equal(state.h, h)
+    assert not state.h.requires_grad
+    assert not state.c.requires_grad

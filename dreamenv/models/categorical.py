@@ -1,0 +1,21 @@
+"""Drawing from categorical distributions without waiting for the device."""
+
+import torch
+from torch import Tensor
+
+
+def draw_categorical(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws a class for each row.
+
+    Dividing the probabilities by exponential noise and taking the largest draws from the
+    distribution, as `torch.multinomial` does, without its checks, which wait for the device.
+
+    Args:
+        logits: float32 [N, K].
+        generator: Where chance comes from, on their device.
+
+    Returns:
+        int64 [N].
+    """
+    noise = torch.empty_like(logits).exponential_(generator=generator)
+    return (logits.softmax(dim=1) / noise).argmax(dim=1)

@@ -1,0 +1,148 @@
+"""Training the actor-critic in dreams: one rollout, one step of its optimiser."""
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from dreamenv.config import Config
+from dreamenv.dream.core import Dream
+from dreamenv.errors import ConfigError, InputError
+from dreamenv.models.actor_critic import ActorCritic, actor_critic_losses, lambda_returns
+from dreamenv.training.optimisation import Learner, OptimiserConfig
+from dreamenv.training.rollout import RolloutCollector
+
+
+@dataclass(frozen=True)
+class ActorCriticTrainingConfig(Config):
+    """How an actor-critic is trained. The defaults are `atari100k`'s, its first epoch.
+
+    Attributes:
+        steps: Training steps; each is one rollout in all dreams.
+        num_envs: Dreams side by side, as many as the dream has.
+        rollout_length: Steps of a rollout, after which the last value is bootstrapped with.
+        gamma: γ, the discount.
+        lambda_: λ, between one-step (0) and Monte Carlo (1) returns.
+        entropy_weight: What the entropy of the policy counts in the loss.
+        value_weight: What the squared error of the value counts in the loss.
+        optimiser: Of policy and value.
+    """
+
+    steps: int = 5_000
+    num_envs: int = 32
+    rollout_length: int = 15
+    gamma: float = 0.985
+    lambda_: float = 0.95
+    entropy_weight: float = 0.001
+    value_weight: float = 1.0
+    optimiser: OptimiserConfig = field(
+        default_factory=functools.partial(OptimiserConfig, weight_decay=0.0, max_grad_norm=100.0)
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "rollout_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("gamma", "lambda_"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
+        for name in ("entropy_weight", "value_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+
+class ActorCriticStatistics(NamedTuple):
+    """What one step was like, each float32 [] on the device: reading one waits for it.
+
+    Attributes:
+        policy: The loss of the policy.
+        value: The squared error of the value.
+        entropy: Of the policy, in nats.
+        reward: The mean reward of a step in the dreams.
+        lambda_return: The mean λ-return.
+    """
+
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    reward: Tensor
+    lambda_return: Tensor
+
+
+class ActorCriticTrainer:
+    """Trains an actor-critic in dreams (Alonso et al. 2024, Algorithm 1).
+
+    Args:
+        network: What is trained; it is moved to the device of the dream.
+        dream: Where it acts: begun anew, and stepped by nobody else. Its world model and contexts
+            may change between steps; see `Dream.redraw`.
+        config: How.
+        seed: Of the actions, of where dreams begin, and of the dream.
+
+    Attributes:
+        step_count: Steps done so far.
+
+    Raises:
+        InputError: The actor-critic or the configuration is not made for the dream.
+    """
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        dream: Dream,
+        config: ActorCriticTrainingConfig,
+        seed: int = 0,
+    ) -> None:
+        if dream.num_envs != config.num_envs:
+            raise InputError(
+                f"num_envs is {config.num_envs}, and the dream has {dream.num_envs}; make them "
+                f"equal"
+            )
+        self.step_count = 0
+        self._config = config
+        self._network = network.to(dream.device).train()
+        self._collector = RolloutCollector(self._network, dream, seed)
+        self._learner = Learner(self._network, config.optimiser, config.steps)
+
+    def step(self) -> ActorCriticStatistics:
+        """Goes on with the dreams for one rollout, and learns from it. It waits for no device."""
+        config = self._config
+        rollout = self._collector.collect(config.rollout_length)
+        returns = lambda_returns(
+            rollout.rewards,
+            rollout.terminated,
+            rollout.truncated,
+            rollout.next_values,
+            gamma=config.gamma,
+            lambda_=config.lambda_,
+        )
+        losses = actor_critic_losses(rollout.logits, rollout.values, rollout.actions, returns)
+        self._learner.learn(losses.total(config.entropy_weight, config.value_weight))
+        self.step_count += 1
+        return ActorCriticStatistics(
+            policy=losses.policy.detach(),
+            value=losses.value.detach(),
+            entropy=losses.entropy.detach(),
+            reward=rollout.rewards.mean(),
+            lambda_return=returns.mean(),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly, with the same world and contexts.
+
+        The world model and the contexts are not in it: they are kept with what fits them.
+        """
+        return {
+            "network": self._network.state_dict(),
+            "learner": self._learner.state_dict(),
+            "collector": self._collector.state_dict(),
+            "step_count": self.step_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self._network.load_state_dict(state["network"])
+        self._learner.load_state_dict(state["learner"])
+        self._collector.load_state_dict(state["collector"])
+        self.step_count = state["step_count"]

@@ -1,0 +1,38 @@
+"""What tests of all rooms use."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# The shape of what these give depends on data only where an index is a mask.
+MASKABLE = (
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what a host that runs ahead of its device would have to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = func is torch.ops.aten.multinomial.default  # it checks what it is given
+        if func in MASKABLE:
+            masks = (torch.bool, torch.uint8)
+            waits = any(index is not None and index.dtype in masks for index in args[1])
+        elif {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+            waits = True
+        if waits:
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def no_waiting() -> type[NoWaiting]:
+    """The guard: within it, what waits for the device fails."""
+    return NoWaiting
