@@ -91,7 +91,7 @@ def evaluate_model(
     fidelity = Fidelity(
         dreamenv=version("dreamenv"),
         command=command,
-        world_model=str(folder),
+        world_model=world_model,
         data=str(replay.folder),
         environment=replay.environment.id,
         device=str(on_device),

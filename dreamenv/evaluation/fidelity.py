@@ -90,7 +90,7 @@ class Fidelity(Config):
     Attributes:
         dreamenv: The version that measured.
         command: The command line, where it was one.
-        world_model: Its folder.
+        world_model: Its folder, name or id, as it was given.
         data: The folder of the replay.
         environment: The id of the environment.
         device: Where it was computed.

@@ -189,8 +189,11 @@ def test_the_same_seed_gives_the_same_figures(world: WorldModel) -> None:
 def test_a_name_or_an_id_will_do(world: WorldModel, tmp_path: Path) -> None:
     world.save(tmp_path / "home" / "Count")
     (tmp_path / "Count").mkdir()  # which is no world model
+    by_folder = evaluate(str(tmp_path / "home" / "Count"))
     for name in ("Count", "DreamEnv/Count-v0"):
-        assert evaluate(name).world_model == str(tmp_path / "home" / "Count")
+        by_name = evaluate(name)
+        assert by_name.world_model == name
+        assert by_name.dreams == by_folder.dreams
     assert (tmp_path / "evaluation" / "Count" / "fidelity.png").exists()
 
 
