@@ -44,6 +44,9 @@ class FitModelConfig(Config):
         validate_every: Training steps between validations.
         checkpoint_every: Training steps between checkpoints.
         contexts: How many windows of the episodes are kept for dreams to begin from.
+        contexts_by: How they are drawn: `step`, as the segments to train on, or `episode`, from all
+            episodes about equally often. An agent that knows nothing yet has more to learn where
+            weak players were than late in the long games of good ones.
         weights: Type of the weights in the world model's folder; float16 and bfloat16 take half the
             space.
         training: How the networks are fitted. On the command line its settings stand by
@@ -68,6 +71,7 @@ class FitModelConfig(Config):
     validate_every: int = 1000
     checkpoint_every: int = 250
     contexts: int = 512
+    contexts_by: Literal["step", "episode"] = "step"
     weights: Literal["float32", "float16", "bfloat16"] = "float32"
     training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)

@@ -38,6 +38,7 @@ from dreamenv.training.world_model import (
 )
 
 _STEPS_A_LOG = 10
+_EQUAL_QUARTERS = (0.25, 0.25, 0.25, 0.25)
 
 
 def fit_model(
@@ -199,13 +200,13 @@ class _Fit:
         model = self._trainer.fitted
         model.origin = Origin(environment=self._replay.environment, fit=self._how_it_was_fit())
         length = model.config.denoiser.context_length
-        quarters = self._config.training.quarters
+        by_episode = self._config.contexts_by == "episode"
         contexts = Contexts.draw(
             self._replay,
             length,
             self._config.contexts,
             device=self._device,
-            weights=quarters,
+            weights=_EQUAL_QUARTERS if by_episode else self._config.training.quarters,
             seed=self._config.seed,
         )
         name = self._config.world_name

@@ -3,7 +3,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imageio.v3 as imageio
 import numpy as np
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from dreamenv.data import Episode, Replay, Segments
 from dreamenv.data.segments import segments_at
+from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec, Preprocessing
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
@@ -108,6 +109,35 @@ def test_the_world_model_is_in_the_run_and_at_home(
         assert model.origin.fit["command"] == "dreamenv fit-model --dataset replay"
         assert (folder / "contexts.npz").is_file()
         assert "PSNR" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("by", "share"), [("step", 4 / 64), ("episode", 1 / 4)])
+def test_dreams_begin_in_steps_or_in_episodes_equally_often(
+    config: FitModelConfig, tmp_path: Path, by: Literal["step", "episode"], share: float
+) -> None:
+    """An episode of 4 steps is dark, three of 20 are bright, and a fifth is held out."""
+    environment = EnvironmentSpec(
+        id="Test/Light-v0",
+        obs_shape=(1, 16, 16),
+        action_meanings=("stay",),
+        preprocessing=Preprocessing(source="observation"),
+    )
+    replay = Replay.create(tmp_path / "replay", environment)
+    rng = np.random.default_rng(0)
+    for length, low in ((4, 1), (20, 200), (20, 200), (20, 200), (20, 200)):
+        replay.append(
+            Episode(
+                obs=rng.integers(low, low + 50, (length + 1, 1, 16, 16), dtype=np.uint8),
+                actions=np.zeros(length, np.int64),
+                rewards=np.zeros(length, np.float32),
+                terminated=True,
+                truncated=False,
+            )
+        )
+    training = replace(config.training, steps=1, quarters=None)
+    fit(replace(config, contexts=400, contexts_by=by, training=training))
+    last = Contexts.load(tmp_path / "home" / "Noise").obs[:, -1, 0, 0, 0]
+    assert (last < 100).float().mean().item() == pytest.approx(share, abs=0.05)
 
 
 def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
