@@ -57,14 +57,16 @@ class AlgorithmConfig(Config):
 
 
 # RL Baselines3 Zoo's settings for Atari, for tens of thousands of steps instead of ten million:
-# shorter rollouts of more dreams, exploration that ends, a replay buffer that fits.
+# shorter rollouts of more dreams, exploration that ends, a replay buffer that fits. PPO's were
+# chosen in the real Breakout: after 30,000 steps of it they had 3.6 points, random play 0.9.
 _PPO = {
-    "learning_rate": 2.5e-4,
+    "learning_rate": 7e-4,
     "n_steps": 32,
-    "n_epochs": 4,
-    "clip_range": 0.1,
+    "n_epochs": 6,
+    "clip_range": 0.2,
     "ent_coef": 0.01,
     "vf_coef": 0.5,
+    "gamma": 0.98,
 }
 _A2C = {"learning_rate": 7e-4, "n_steps": 5, "ent_coef": 0.01, "vf_coef": 0.25}
 _TRPO = {"learning_rate": 1e-3, "n_steps": 32, "target_kl": 0.01}
@@ -80,7 +82,7 @@ _DQN = {
 _LSTM = {"policy_kwargs": {"lstm_hidden_size": 128, "enable_critic_lstm": False}}
 
 ALGORITHMS: dict[AlgorithmName, AlgorithmConfig] = {
-    "ppo": AlgorithmConfig("stable_baselines3", "PPO", _PPO, minibatches=4),
+    "ppo": AlgorithmConfig("stable_baselines3", "PPO", _PPO, minibatches=8),
     "a2c": AlgorithmConfig("stable_baselines3", "A2C", _A2C, log_interval=6),
     "dqn": AlgorithmConfig("stable_baselines3", "DQN", _DQN, steps_a_gradient=4, log_interval=20),
     "recurrent-ppo": AlgorithmConfig(

@@ -16,7 +16,6 @@ from stable_baselines3.common.vec_env import VecMonitor
 from dreamenv.config import Config
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.devices import AUTO
-from dreamenv.dream.core import DEFAULT_HORIZON
 from dreamenv.dream.opening import DreamOptions
 from dreamenv.dream.sb3 import DreamVecEnv
 from dreamenv.environment import EnvironmentSpec
@@ -58,11 +57,11 @@ class TrainAgentConfig(Config):
     env: str | None = None
     world_model: str | None = None
     algo: AlgorithmName = "ppo"
-    steps: int = 40_000
+    steps: int = 60_000
     num_envs: int = 32
-    horizon: int = DEFAULT_HORIZON
+    horizon: int = 30
     denoising_steps: int | None = None
-    frame_stack: int = 1
+    frame_stack: int = 4
     episodes: int = 30
     seed: int = 0
     device: str = AUTO

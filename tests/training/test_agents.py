@@ -70,7 +70,8 @@ def test_settings_fit_any_number_of_dreams(name: AlgorithmName, num_envs: int) -
         steps = arguments["train_freq"] * num_envs
         assert 2 <= steps / arguments["gradient_steps"] <= 4
     elif "batch_size" in arguments:
-        assert arguments["n_steps"] * num_envs == 4 * arguments["batch_size"]
+        minibatches = ALGORITHMS[name].minibatches or 0
+        assert arguments["n_steps"] * num_envs == minibatches * arguments["batch_size"]
 
 
 @pytest.mark.parametrize(("side", "extractor"), [(40, NatureCNN), (16, FlattenExtractor)])
