@@ -15,6 +15,8 @@ from dreamenv.registration import ATARI_100K, find_world_model, home, register_i
 def _registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An empty home, and a registry that forgets what a test registers."""
     monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
+    import ale_py  # noqa: F401  # so that its games, once registered, are not forgotten
+
     before = dict(gymnasium.registry)
     yield
     gymnasium.registry.clear()

@@ -193,11 +193,11 @@ def test_a_device_that_is_not_there_is_refused(
     refused(InputError, message, lambda: open_cpu("Tiny", device=device, **options))
 
 
-@pytest.mark.parametrize("name", ["Pong", "DreamEnv/Pong-v0"])
+@pytest.mark.parametrize("name", ["Boxing", "DreamEnv/Boxing-v0"])
 def test_a_name_that_nothing_has_names_the_commands_that_get_one(home: Path, name: str) -> None:
     message = (
-        f"^there is no world model 'Pong' in {re.escape(str(home))}; .*"
-        r"`dreamenv fit-model --env ALE/Pong-v5 --name Pong`.*`dreamenv pull .*--name Pong`"
+        f"^there is no world model 'Boxing' in {re.escape(str(home))}; .*"
+        r"`dreamenv fit-model --env ALE/Boxing-v5 --name Boxing`.*`dreamenv pull .*--name Boxing`"
     )
     refused(FormatError, message, lambda: open_cpu(name))
 
