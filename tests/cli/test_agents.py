@@ -16,7 +16,10 @@ from dreamenv.models.world_model import Origin, WorldModelConfig
 from dreamenv.real import describe
 from dreamenv.training import agent_film
 
-LITTLE = "--steps 32 --num-envs 2 --horizon 5 --denoising-steps 2 --episodes 3 --device cpu".split()
+LITTLE = (
+    "--steps 32 --num-envs 2 --horizon 5 --frame-stack 2 --denoising-steps 2 --episodes 3 "
+    "--device cpu"
+).split()
 
 
 @pytest.fixture(autouse=True)
