@@ -1,5 +1,6 @@
 """Episodes, the replay, sampling, Minari in and out."""
 
+from dreamenv.data.crops import Cropper
 from dreamenv.data.episode import Episode
 from dreamenv.data.index import EpisodeInfo, RewardSigns
 from dreamenv.data.minari import from_minari, to_minari
@@ -11,6 +12,7 @@ from dreamenv.data.tensors import Split
 
 __all__ = [
     "PUBLISHED_WEIGHTS",
+    "Cropper",
     "Episode",
     "EpisodeInfo",
     "Replay",

@@ -1,6 +1,7 @@
 """What the frames of a replay are like, for scaling what is learned of them."""
 
 import torch
+from torch import Tensor
 
 from dreamenv.data.replay import Replay
 
@@ -22,6 +23,32 @@ def change_std(replay: Replay, device: torch.device | str) -> float:
     Raises:
         InputError: There is no episode to train on.
     """
+    total, squares, count = _sums(replay, device)
+    count *= squares.numel()
+    mean = total.sum().item() / count
+    return float((squares.sum().item() / count - mean**2) ** 0.5 * _LEVEL)
+
+
+def mean_squared_change(replay: Replay, device: torch.device | str) -> Tensor:
+    """Returns how much each pixel changes from one frame to the next on average.
+
+    Args:
+        replay: Where the episodes are.
+        device: Where to compute it.
+
+    Returns:
+        float32 [H, W], on the device: the mean over the channels and the episodes trained on of
+        the squared change, in levels of a byte.
+
+    Raises:
+        InputError: There is no episode to train on.
+    """
+    _, squares, count = _sums(replay, device)
+    return (squares.double().mean(dim=0) / count).float().to(device)
+
+
+def _sums(replay: Replay, device: torch.device | str) -> tuple[Tensor, Tensor, int]:
+    """Sums the changes and their squares, int64 [C, H, W] each, over so many steps."""
     rows = replay.tensors(device).rows
     episodes = rows.episodes("train")
     lengths = rows.lengths[episodes]
@@ -29,13 +56,11 @@ def change_std(replay: Replay, device: torch.device | str) -> float:
     steps = torch.arange(int(lengths.sum()))
     steps += torch.repeat_interleave(rows.first_rows[episodes] - before, lengths)
     frames = rows.frames
-    total = torch.zeros((), dtype=torch.int64, device=frames.device)
-    squares = torch.zeros((), dtype=torch.int64, device=frames.device)
+    total = torch.zeros(frames.shape[1:], dtype=torch.int64, device=frames.device)
+    squares = torch.zeros_like(total)
     for start in range(0, len(steps), _CHUNK):
         chunk = steps[start : start + _CHUNK].to(frames.device)
         change = frames[chunk + 1].int() - frames[chunk].int()
-        total += change.sum()
-        squares += change.square().sum()
-    count = len(steps) * frames[0].numel()
-    mean = total.item() / count
-    return float((squares.item() / count - mean**2) ** 0.5 * _LEVEL)
+        total += change.sum(dim=0)
+        squares += change.square().sum(dim=0)
+    return total, squares, len(steps)

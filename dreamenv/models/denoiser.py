@@ -114,6 +114,12 @@ class DenoiserConfig(Config):
         """
         return Levels(self.channels, self.depths, self.attention)
 
+    @property
+    def multiple(self) -> int:
+        """How many pixels of the frame a side one of the coarsest level has."""
+        halvings = len(self.channels) - 1
+        return self.fold << halvings
+
 
 @dataclass(frozen=True)
 class Preconditioners:

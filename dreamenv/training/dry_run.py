@@ -1,8 +1,12 @@
 """What fitting a world model would do, and how long it would take here."""
 
+import math
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -18,7 +22,7 @@ from dreamenv.registration import home
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.fit_model import check_plan
 from dreamenv.training.source import find_environment, open_dataset
-from dreamenv.training.world_model import WorldModelTrainer
+from dreamenv.training.world_model import Losses, WorldModelTrainer
 
 _TIMED_STEPS = 3
 _TIMED_PLAY = 100
@@ -43,11 +47,12 @@ def dry_run(
     for part in ("denoiser", "reward_end"):
         count = sum(parameter.numel() for parameter in model.get_submodule(part).parameters())
         table.add_row(f"parameters, {part}", f"{count:,}")
-    seconds = _time_a_step(model, config, device)
-    training = config.training
-    table.add_row(f"a training step on {device}", f"{seconds:.3f} s")
-    table.add_row(f"fitting, {training.steps:,} steps", format_seconds(seconds * training.steps))
-    table.add_row("in all, about", format_seconds(collecting + seconds * training.steps))
+    fitting = 0.0
+    for part, steps, seconds in _time_steps(model, config, device):
+        table.add_row(f"a step of {part} on {device}", f"{seconds:.3f} s, {steps:,} times")
+        fitting += steps * seconds
+    table.add_row(f"fitting, {config.training.steps:,} steps", format_seconds(fitting))
+    table.add_row("in all, about", format_seconds(collecting + fitting))
     table.add_row("run", str(config.run_folder.path))
     table.add_row("world model", str(home() / config.world_name))
     console.print(table)
@@ -83,29 +88,59 @@ def _steps_a_second(environment: EnvironmentSpec, num_envs: int) -> float:
         env.close()
 
 
-def _time_a_step(model: WorldModel, config: FitModelConfig, device: torch.device) -> float:
-    training = config.training
+class _TimedSteps(NamedTuple):
+    """What is done again and again: how often in all, and the seconds it takes."""
+
+    part: str
+    steps: int
+    seconds: float
+
+
+def _time_steps(
+    model: WorldModel, config: FitModelConfig, device: torch.device
+) -> list[_TimedSteps]:
+    training, frame = config.training, model.config.obs_shape[1:]
     trainer = WorldModelTrainer(model, training, device)
-    length = config.denoiser.context_length + training.predictions
-    batches = (
-        _noise_segments(model, training.batch_size, length, device),
-        _noise_segments(model, training.reward_end_batch_size, training.reward_end_length, device),
+    context, rows = config.denoiser.context_length, training.batch_size
+    single_steps = min(training.single_steps, training.steps)
+    square = frame if training.crop is None else (training.crop, training.crop)
+    single = _noise_segments(model, rows * training.predictions, context + 1, square, device)
+    later = _noise_segments(model, rows, context + training.predictions, frame, device)
+    for_heads = _noise_segments(
+        model, training.reward_end_batch_size, training.reward_end_length, frame, device
     )
-    _wait_for(trainer, batches)  # The first step allocates, and compiles where asked to.
+    alone = _time(partial(trainer.step, later, None))
+    both = _time(partial(trainer.step, later, for_heads))
+    timed = [
+        _TimedSteps("the denoiser", training.steps - single_steps, alone),
+        _TimedSteps(
+            "the heads",
+            math.ceil(training.steps / training.reward_end_every),
+            max(0.0, both - alone),
+        ),
+    ]
+    if single_steps > 0:
+        seconds = _time(partial(trainer.step, single, None))
+        timed.insert(0, _TimedSteps("the denoiser, single frames", single_steps, seconds))
+    return timed
+
+
+def _time(step: Callable[[], Losses]) -> float:
+    """Returns the seconds of a step; the first one allocates, and compiles where asked to."""
+    step().denoiser.item()
     started = time.perf_counter()
     for _ in range(_TIMED_STEPS):
-        _wait_for(trainer, batches)
+        step().denoiser.item()
     return (time.perf_counter() - started) / _TIMED_STEPS
 
 
-def _wait_for(trainer: WorldModelTrainer, batches: tuple[Segments, Segments]) -> None:
-    trainer.step(*batches).denoiser.item()
-
-
-def _noise_segments(model: WorldModel, rows: int, length: int, device: torch.device) -> Segments:
+def _noise_segments(
+    model: WorldModel, rows: int, length: int, size: tuple[int, int], device: torch.device
+) -> Segments:
     shape = (rows, length)
+    frames = (*shape, model.config.obs_shape[0], *size)
     return Segments(
-        obs=torch.randint(0, 256, (*shape, *model.config.obs_shape), dtype=torch.uint8).to(device),
+        obs=torch.randint(0, 256, frames, dtype=torch.uint8).to(device),
         actions=torch.zeros(shape, dtype=torch.int64, device=device),
         rewards=torch.zeros(shape, device=device),
         ends=torch.zeros(shape, dtype=torch.bool, device=device),

@@ -31,7 +31,8 @@ def favour_the_hardest(
     """Returns with which probability each step is to be drawn.
 
     A share of the draws is in proportion to the squared error of the frame of the step, as it is
-    predicted from the real frames before it; the rest is uniform over all steps to train on.
+    predicted from the real frames before it in one evaluation: a mean of what may come. The rest is
+    uniform over all steps to train on.
 
     Args:
         world_model: On the device of the replay's tensors.
@@ -81,6 +82,12 @@ def _windows(
 def _squared_errors(world_model: WorldModel, windows: Segments, seed: int) -> Tensor:
     """Predicts the last frame of each window: float64 [B] on the CPU, of levels to 255."""
     generator = torch.Generator(world_model.device).manual_seed(seed)
-    frame = world_model.next_obs(windows.obs[:, :-1], windows.actions[:, :-1], generator=generator)
+    sampler = world_model.config.sampler
+    frame = world_model.next_obs(
+        windows.obs[:, :-1],
+        windows.actions[:, :-1],
+        sampler=sampler.with_denoising(sampler.levels[:1]),
+        generator=generator,
+    )
     errors = (frame.float() - windows.obs[:, -1].float()).square().mean(dim=(1, 2, 3))
     return errors.double().cpu()

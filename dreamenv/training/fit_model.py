@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tempfile
 import time
 from importlib.metadata import version
@@ -287,10 +288,11 @@ class _Fit:
 
 def _log(writer: SummaryWriter, step: int, recent: list[Losses]) -> str:
     """Writes the mean of recent losses to the curves, and returns them as text."""
-    means = torch.stack([torch.stack(losses) for losses in recent]).mean(dim=0).tolist()
-    for name, mean in zip(Losses._fields, means, strict=True):
+    means = torch.stack([torch.stack(losses) for losses in recent]).nanmean(dim=0).tolist()
+    known = {name: x for name, x in zip(Losses._fields, means, strict=True) if not math.isnan(x)}
+    for name, mean in known.items():
         writer.add_scalar(f"loss/{name}", mean, step)
-    return ", ".join(f"{name} {x:.4f}" for name, x in zip(Losses._fields, means, strict=True))
+    return ", ".join(f"{name} {mean:.4f}" for name, mean in known.items())
 
 
 def _displayable(picture: torch.Tensor) -> torch.Tensor:

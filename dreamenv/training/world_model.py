@@ -1,6 +1,7 @@
 """Fitting the world model: one step of the denoiser and of the heads at a time."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.config import Config
-from dreamenv.data import PUBLISHED_WEIGHTS, Replay, Segments, SegmentSampler, change_std
+from dreamenv.data import PUBLISHED_WEIGHTS, Cropper, Replay, Segments, SegmentSampler, change_std
 from dreamenv.devices import computes_in_bf16
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.frames import to_float
@@ -24,16 +25,20 @@ class TrainingConfig(Config):
     """How a world model is fitted. The defaults are `atari100k`'s, its first epoch.
 
     Attributes:
-        steps: Training steps; each is one of the denoiser and one of the heads.
+        steps: Training steps of the denoiser; the heads learn beside it.
         batch_size: Segments a step of the denoiser.
         reward_end_batch_size: Segments a step of the heads.
         predictions: Frames a segment that the denoiser predicts, each but the first after its own
             prediction.
         single_steps: So many steps at the beginning predict one frame a segment, of `predictions`
             times as many segments: as much work, and all of it from real frames.
-        favoured_share: Share of the denoiser's segments, after those steps, that are drawn around
-            the frames that it then predicts worst; see `favour_the_hardest`.
+        crop: Side of the squares around what changes that those steps learn from, instead of from
+            whole frames; see `Cropper`. A quarter of the frame is about a quarter of the work.
+        favoured_share: Share of the denoiser's segments that are drawn around the frames that it
+            predicts worst; see `favour_the_hardest`.
+        favour_at: After how many steps it is measured, or measured again, which these are.
         reward_end_length: Steps of a segment of the heads.
+        reward_end_every: The heads learn in every so many-th step: they are done sooner.
         quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
             None draws every step equally often.
         denoiser_optimiser: Of the denoiser.
@@ -48,8 +53,11 @@ class TrainingConfig(Config):
     reward_end_batch_size: int = 32
     predictions: int = 2
     single_steps: int = 0
+    crop: int | None = None
     favoured_share: float = 0.0
+    favour_at: tuple[int, ...] = ()
     reward_end_length: int = 19
+    reward_end_every: int = 1
     quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
     denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     reward_end_optimiser: OptimiserConfig = field(
@@ -60,16 +68,23 @@ class TrainingConfig(Config):
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "reward_end_batch_size", "predictions"):
+        at_least_one = "batch_size", "reward_end_batch_size", "predictions", "reward_end_every"
+        for name in ("steps", *at_least_one):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.single_steps < 0:
             raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
         if not 0 <= self.favoured_share <= 1:
             raise ConfigError(f"favoured_share is {self.favoured_share}; it must be in [0, 1]")
-        if self.favoured_share > 0 and self.single_steps == 0:
+        if self.crop is not None and (self.crop < 1 or self.single_steps == 0):
             raise ConfigError(
-                "favoured_share needs single_steps, after which it is known what is hard"
+                f"crop is {self.crop} and single_steps {self.single_steps}; both must be at least "
+                f"1, or crop left out"
+            )
+        if (self.favoured_share > 0) != bool(self.favour_at) or min(self.favour_at, default=1) < 1:
+            raise ConfigError(
+                f"favoured_share is {self.favoured_share} and favour_at {self.favour_at}; give a "
+                f"share and steps of at least 1, or neither"
             )
         if self.reward_end_length < 2:
             raise ConfigError(
@@ -80,7 +95,10 @@ class TrainingConfig(Config):
 
 
 class Losses(NamedTuple):
-    """The losses of one step, each float32 [] on the device: reading one waits for it."""
+    """The losses of one step, each float32 [] on the device: reading one waits for it.
+
+    Those of the heads are NaN where they did not learn.
+    """
 
     denoiser: Tensor
     reward: Tensor
@@ -106,10 +124,11 @@ class Batches:
         device: torch.device,
         seed: int,
     ) -> None:
-        context_length = world_model.config.denoiser.context_length
+        denoiser = world_model.config.denoiser
+        context_length = denoiser.context_length
         draw = functools.partial(SegmentSampler, replay, device=device, weights=config.quarters)
         self._config = config
-        self._drawn = 0
+        self._drawn = self._favoured_at = 0
         self._single = draw(
             segment_length=context_length + 1,
             batch_size=config.batch_size * config.predictions,
@@ -128,27 +147,39 @@ class Batches:
             beyond_end=True,
             seed=seed + 1,
         )
+        self._cropper = (
+            None
+            if config.crop is None
+            else Cropper(replay, config.crop, denoiser.multiple, device, seed + 3)
+        )
 
-    def draw(self) -> tuple[Segments, Segments]:
-        """Draws the next step's batch for the denoiser and the one for the heads."""
-        denoiser = self._single if self._drawn < self._config.single_steps else self._denoiser
+    def draw(self) -> tuple[Segments, Segments | None]:
+        """Draws the next step's batch for the denoiser, and the one for the heads if they learn."""
+        is_single = self._drawn < self._config.single_steps
+        heads_learn = self._drawn % self._config.reward_end_every == 0
         self._drawn += 1
-        return denoiser.sample(), self._reward_end.sample()
+        segments = (self._single if is_single else self._denoiser).sample()
+        if is_single and self._cropper is not None:
+            segments = self._cropper.crop(segments)
+        return segments, self._reward_end.sample() if heads_learn else None
 
     @property
     def wants_favourites(self) -> bool:
         """Whether it is time to `favour` the steps that are hard."""
-        share, first = self._config.favoured_share, self._config.single_steps
-        return share > 0 and self._drawn >= first and not self._denoiser.favours
+        return any(self._favoured_at < step <= self._drawn for step in self._config.favour_at)
 
     def favour(self, probabilities: Tensor) -> None:
         """Draws the steps that the denoiser predicts with these probabilities, float64 [N]."""
+        self._single.favour(probabilities, 1)
         self._denoiser.favour(probabilities, self._config.predictions)
+        self._favoured_at = self._drawn
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next batch."""
         return {
             "drawn": self._drawn,
+            "favoured_at": self._favoured_at,
+            "cropper": None if self._cropper is None else self._cropper.state_dict(),
             "single": self._single.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
@@ -156,7 +187,9 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
-        self._drawn = state["drawn"]
+        self._drawn, self._favoured_at = state["drawn"], state["favoured_at"]
+        if self._cropper is not None:
+            self._cropper.load_state_dict(state["cropper"])
         self._single.load_state_dict(state["single"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])
@@ -195,7 +228,9 @@ class WorldModelTrainer:
         )
         self._denoiser = Learner(self._model.denoiser, config.denoiser_optimiser, config.steps)
         self._reward_end = Learner(
-            self._model.reward_end, config.reward_end_optimiser, config.steps
+            self._model.reward_end,
+            config.reward_end_optimiser,
+            math.ceil(config.steps / config.reward_end_every),
         )
         self._noise = torch.Generator(device).manual_seed(seed)
         self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
@@ -211,15 +246,18 @@ class WorldModelTrainer:
         assert isinstance(module, WorldModel)
         return module
 
-    def step(self, for_denoiser: Segments, for_reward_end: Segments) -> Losses:
-        """Learns from a batch of segments for each network."""
+    def step(self, for_denoiser: Segments, for_reward_end: Segments | None) -> Losses:
+        """Learns from a batch of segments for each network; without one, the heads do not."""
         self._model.train()
         denoiser = self._learn_to_denoise(for_denoiser)
-        heads = self._learn_rewards_and_ends(for_reward_end)
+        reward = end = torch.full_like(denoiser, torch.nan)
+        if for_reward_end is not None:
+            heads = self._learn_rewards_and_ends(for_reward_end)
+            reward, end = heads.reward, heads.end
         if self._average is not None:
             self._average.update(self._model)
         self.step_count += 1
-        return Losses(denoiser.detach(), heads.reward.detach(), heads.end.detach())
+        return Losses(denoiser.detach(), reward.detach(), end.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on exactly."""

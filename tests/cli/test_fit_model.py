@@ -283,7 +283,13 @@ class TestParsing:
 def test_a_dry_run_leaves_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
     result = command("fit-model", "--env", "ALE/Pong-v5", "--dry-run", *tiny)
     assert result.returncode == 0, result.stderr
-    for shown in ("parameters, denoiser", "a training step", "in all, about", "3x32x32"):
+    for shown in (
+        "parameters, denoiser",
+        "a step of the denoiser on cpu",
+        "a step of the heads",
+        "in all, about",
+        "3x32x32",
+    ):
         assert shown in result.stdout
     assert list(tmp_path.iterdir()) == []
 

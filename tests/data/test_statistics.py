@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dreamenv.data import Episode, Replay, change_std
+from dreamenv.data.statistics import mean_squared_change
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 
@@ -37,3 +38,16 @@ def test_frames_that_never_change_have_no_spread(
 def test_there_must_be_an_episode_to_measure(make_replay: MakeReplay) -> None:
     with pytest.raises(InputError, match="no train episode"):
         change_std(make_replay(), "cpu")
+
+
+def test_each_pixel_has_its_own_mean_squared_change(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3, 200, 300)  # the second is held out
+    squares = [
+        np.diff(make_episode(length, seed).obs.astype(np.float64), axis=0) ** 2
+        for seed, length in ((0, 3), (2, 300))
+    ]
+    expected = np.concatenate(squares).mean(axis=(0, 1))  # over steps and channels
+    measured = mean_squared_change(replay, "cpu")
+    assert measured.numpy() == pytest.approx(expected, rel=1e-6)

@@ -214,7 +214,7 @@ def test_stopped_while_it_measures_what_is_hard_it_goes_on_to_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_noise()
-    training = replace(config.training, steps=4, single_steps=2, favoured_share=0.5)
+    training = replace(config.training, steps=4, favoured_share=0.5, favour_at=(2,))
     whole, stopped = (
         replace(config, training=training, name=name, out=str(tmp_path / name))
         for name in ("whole", "stopped")

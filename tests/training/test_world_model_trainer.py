@@ -2,6 +2,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,53 @@ def test_the_first_steps_predict_single_frames_of_more_segments(
     assert shapes == [(6, length + 1)] * 2 + [(3, length + 2)] * 2
 
 
-def test_after_the_single_frames_it_is_time_to_favour_what_is_hard(
+def test_the_first_steps_may_learn_from_parts_of_frames(
     played: Replay, tiny_model: TinyModel
 ) -> None:
     model = tiny_model()
-    config = replace(CONFIG, single_steps=2, favoured_share=0.5)
+    config = replace(CONFIG, batch_size=3, predictions=2, single_steps=2, crop=8)
+    batches = Batches(played, model, config, CPU, seed=0)
+    shapes = [batches.draw()[0].obs.shape[-2:] for _ in range(3)]
+    whole = model.config.obs_shape[1:]
+    assert shapes == [(8, 8), (8, 8), whole]
+    again = Batches(played, model, config, CPU, seed=0)
+    losses = fit(WorldModelTrainer(model, config, CPU), again, 3)
+    assert np.isfinite(losses).all()
+
+
+def test_parts_of_frames_go_on_where_their_state_was_taken(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    config = replace(CONFIG, single_steps=9, crop=8)
+    one, other = (Batches(played, tiny_model(), config, CPU, seed=seed) for seed in (0, 1))
+    one.draw()
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert torch.equal(one.draw()[0].obs, other.draw()[0].obs)
+
+
+def test_the_heads_learn_in_every_so_many_th_step(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, steps=8, reward_end_every=3)
+    batches, trainer = (
+        Batches(played, model, config, CPU, seed=0),
+        WorldModelTrainer(model, config, CPU),
+    )
+    learned = []
+    for _ in range(5):
+        before = weights(model)
+        losses = trainer.step(*batches.draw())
+        learned.append(moved(before, weights(model), "reward_end.") > 0)
+        assert losses.reward.isfinite() == losses.end.isfinite() == learned[-1]
+        assert losses.denoiser.isfinite()
+        assert moved(before, weights(model), "denoiser.") > 0
+    assert learned == [True, False, False, True, False]
+
+
+def test_at_given_steps_it_is_time_to_favour_what_is_hard(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, single_steps=3, favoured_share=0.5, favour_at=(2, 4))
     batches = Batches(played, model, config, CPU, seed=0)
     wanted = []
     for _ in range(4):
@@ -138,6 +181,23 @@ def test_after_the_single_frames_it_is_time_to_favour_what_is_hard(
     again.load_state_dict(state)
     assert not again.wants_favourites
     assert torch.equal(again.draw()[0].obs, batches.draw()[0].obs)
+
+
+def test_single_frames_are_drawn_around_what_is_hard_too(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, single_steps=9, favoured_share=0.5, favour_at=(1, 3))
+    batches = Batches(played, model, config, CPU, seed=0)
+    batches.draw()
+    rows = played.tensors(CPU).rows
+    chosen = int(rows.first_rows[rows.episodes("train")[0]]) + 5
+    batches.favour(torch.eye(len(rows.is_step), dtype=torch.float64)[chosen])
+    last = batches.draw()[0].obs[:, -1]
+    assert (last == rows.frames[chosen]).all()
+    assert not batches.wants_favourites
+    batches.draw()
+    assert batches.wants_favourites
 
 
 def test_a_seed_gives_one_course_and_another_seed_another(
@@ -223,6 +283,7 @@ def test_batches_have_the_lengths_the_networks_learn_from(
 ) -> None:
     config = replace(CONFIG, batch_size=3, reward_end_batch_size=5)
     for_denoiser, for_heads = Batches(played, tiny_model(), config, CPU, seed=0).draw()
+    assert for_heads is not None
     # A context of 2 and 2 predictions.
     assert for_denoiser.obs.shape[:2] == (3, 4)
     assert for_heads.obs.shape[:2] == (5, 6)
@@ -235,6 +296,7 @@ def test_batches_go_on_where_their_state_was_taken(played: Replay, tiny_model: T
     one.draw()
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     for mine, yours in zip(one.draw(), other.draw(), strict=True):
+        assert mine is not None
         for name, tensor in vars(mine).items():
             assert torch.equal(tensor, vars(yours)[name])
 
@@ -283,12 +345,15 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("predictions", 0),
         ("single_steps", -1),
         ("favoured_share", 1.5),
-        ("favoured_share", 0.5),  # without single_steps
+        ("favoured_share", 0.5),  # at no step
+        ("favour_at", (5,)),  # of no share
+        ("crop", 8),  # without single_steps
+        ("reward_end_every", 0),
         ("reward_end_length", 1),
         ("ema_decay", 1.0),
         ("ema_decay", -0.1),
     ],
 )
-def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, value: float) -> None:
+def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
-        TrainingConfig(**{name: value})  # type: ignore[arg-type]
+        TrainingConfig(**{name: value})

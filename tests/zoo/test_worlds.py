@@ -16,6 +16,7 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.real.policy import Policy, RandomPolicy, to_channels_first
 from dreamenv.registration import find_world_model
 from dreamenv.training.build_world import BuildConfig, Recipe
+from dreamenv.training.fit_config import FitModelConfig
 
 NAMES = ("Breakout", "Pong")
 
@@ -36,7 +37,8 @@ class TestFolder:
         world_model = WorldModel.load(find_world_model(name))
         assert world_model.origin.environment is not None
         assert world_model.origin.environment.id == recipe.environment
-        assert world_model.origin.fit["settings"] == BuildConfig(name).fit(recipe).to_dict()
+        settings = FitModelConfig.from_dict(world_model.origin.fit["settings"], name)
+        assert settings == BuildConfig(name).fit(recipe)
         assert world_model.origin.fit["steps_in_data"] == sum(
             collection.steps for collection in recipe.collections
         )
