@@ -15,11 +15,13 @@ from dreamenv.devices import computes_in_bf16
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.files import atomic_folder_update, committed_path
+from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.denoiser import Denoiser, DenoiserConfig
 from dreamenv.models.frames import to_float, to_uint8
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig, sample
+from dreamenv.models.skeleton import skeleton
 from dreamenv.models.weights import read_weights, write_weights
 
 FORMAT_VERSION = 1
@@ -63,11 +65,13 @@ class Origin(Config):
         environment: The real environment it dreams of.
         fit: How it was fit: settings, counts, figures. JSON values.
         licence: Of the weights, as an SPDX identifier.
+        agent: Architecture of the actor-critic that is in its folder; None where none is.
     """
 
     environment: EnvironmentSpec | None = None
     fit: dict[str, Any] = field(default_factory=dict)
     licence: str | None = None
+    agent: ActorCriticConfig | None = None
 
 
 class WorldModel(nn.Module):
@@ -213,9 +217,9 @@ class WorldModel(nn.Module):
             FormatError: The folder is missing, foreign, damaged, or of a later format version.
         """
         folder = Path(folder)
-        config, origin = _read_description(folder)
+        config, origin = read_description(folder)
         try:
-            with torch.device("meta"):
+            with skeleton():
                 model = cls(config, origin)
         except ConfigError as error:
             raise FormatError(f"{folder / CONFIG_FILE}: {error}") from None
@@ -234,7 +238,12 @@ class WorldModel(nn.Module):
         return lambda: torch.randn(shape, generator=generator, device=self.device)
 
 
-def _read_description(folder: Path) -> tuple[WorldModelConfig, Origin]:
+def read_description(folder: Path) -> tuple[WorldModelConfig, Origin]:
+    """Reads what a world model's folder says of the world model, without its weights.
+
+    Raises:
+        FormatError: The folder is missing, foreign, damaged, or of a later format version.
+    """
     path = committed_path(folder, CONFIG_FILE)
     if not path.is_file():
         raise FormatError(
