@@ -78,22 +78,26 @@ class ReplayIndex(Config):
 
     Attributes:
         environment: The environment that every episode was played in.
-        held_out_every: Of so many episodes, one is held out.
+        held_out_every: Of so many episodes, one is held out; None holds out none.
         episodes: The episodes in the order of their numbers.
         format_version: The version of the folder's format.
     """
 
     environment: EnvironmentSpec
-    held_out_every: int = 10
+    held_out_every: int | None = 10
     episodes: tuple[EpisodeInfo, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        if self.held_out_every < 2:
+        if self.held_out_every is not None and self.held_out_every < 2:
             raise ConfigError(
                 f"held_out_every is {self.held_out_every}; it must be at least 2, "
                 "or nothing is left to train on"
             )
+
+    def holds_out(self, number: int) -> bool:
+        """Whether the episode of that number is kept for validation and never trained on."""
+        return self.held_out_every is not None and number % self.held_out_every == 1
 
     def write(self, path: Path) -> None:
         """Writes the index to `path`, whole or not at all."""

@@ -1,8 +1,10 @@
 """The replay: a folder of episodes of one environment, and their tensors for training."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -26,7 +28,9 @@ class Replay:
 
     Of every `held_out_every` episodes the second is held out (its number modulo `held_out_every`
     is 1) and never trained on: two episodes already give one to train on and one to validate on,
-    and an episode's side never changes.
+    and an episode's side never changes. A replay made with None holds out no episode.
+
+    Only the last episode can grow, as that of a game that goes on (`grow_last`).
 
     The episode files are the truth and the index the summary. Opening reads every file: one that
     a kill left unindexed is taken in, and one that is damaged, missing, or not of this
@@ -37,7 +41,7 @@ class Replay:
     Args:
         folder: The folder.
         index: What is in it.
-        damaged: One line for each episode that was skipped.
+        damaged: One line for each episode that was skipped, by its number.
         next_number: The number of the next episode.
         max_memory: The bytes of each device that frames may take; None measures what is free.
     """
@@ -46,7 +50,7 @@ class Replay:
         self,
         folder: Path,
         index: ReplayIndex,
-        damaged: tuple[str, ...] = (),
+        damaged: Mapping[int, str] = MappingProxyType({}),
         next_number: int = 0,
         max_memory: int | None = None,
     ):
@@ -62,7 +66,7 @@ class Replay:
         cls,
         folder: Path,
         environment: EnvironmentSpec,
-        held_out_every: int = 10,
+        held_out_every: int | None = 10,
         max_memory: int | None = None,
     ) -> "Replay":
         """Makes an empty replay.
@@ -70,7 +74,8 @@ class Replay:
         Args:
             folder: Where. It is created, with its parents.
             environment: The environment whose episodes it will hold.
-            held_out_every: Of so many episodes, one is held out. At least 2.
+            held_out_every: Of so many episodes, one is held out, at least 2; None holds out none
+                and trains on all.
             max_memory: The bytes of each device that frames may take; None measures what is free.
 
         Raises:
@@ -101,21 +106,21 @@ class Replay:
         indexed = {info.number: _episode_path(folder, info.number) for info in index.episodes}
         paths = indexed | _episode_files(folder)
         infos: list[EpisodeInfo] = []
-        damaged: list[str] = []
+        damaged: dict[int, str] = {}
         for number, path in sorted(paths.items()):
             try:
                 episode = Episode.load(path)
                 _check_belongs(episode, index.environment)
             except FormatError as error:
-                damaged.append(str(error))
+                damaged[number] = str(error)
             except InputError as error:
-                damaged.append(f"{path}: not of this replay's environment ({error}); delete it")
+                damaged[number] = f"{path}: not of this replay's environment ({error}); delete it"
             else:
-                infos.append(_info(episode, number, index.held_out_every))
+                infos.append(EpisodeInfo.of(episode, number, index.holds_out(number)))
         return cls(
             folder,
             replace(index, episodes=tuple(infos)),
-            damaged=tuple(damaged),
+            damaged=damaged,
             next_number=max(paths, default=-1) + 1,
             max_memory=max_memory,
         )
@@ -125,7 +130,7 @@ class Replay:
         cls,
         folder: Path,
         environment: EnvironmentSpec,
-        held_out_every: int = 10,
+        held_out_every: int | None = 10,
         max_memory: int | None = None,
     ) -> "Replay":
         """Opens the replay in `folder` to go on with it, or makes it where there is none.
@@ -133,7 +138,8 @@ class Replay:
         Args:
             folder: Where.
             environment: The environment that the next episodes will be of.
-            held_out_every: Of so many episodes, one is held out. For a new replay only.
+            held_out_every: Of so many episodes, one is held out; None holds out none. For a new
+                replay only.
             max_memory: The bytes of each device that frames may take; None measures what is free.
 
         Raises:
@@ -172,11 +178,11 @@ class Replay:
     @property
     def damaged(self) -> tuple[str, ...]:
         """One line for each episode that was skipped, naming its file and what is wrong."""
-        return self._damaged
+        return tuple(self._damaged.values())
 
     @property
     def next_number(self) -> int:
-        """The number that the next episode will have; no number is given twice."""
+        """The number that the next episode will have; only `truncate` gives numbers free again."""
         return self._next_number
 
     @property
@@ -234,6 +240,74 @@ class Replay:
             with naming_disk_errors(self._folder):
                 self._index.write(self._folder / _INDEX)
 
+    def grow_last(self, episode: Episode) -> None:
+        """Puts a longer episode in the place of the last, which it begins with.
+
+        Its file is written anew, whole or not at all; in memory only the new frames are added.
+
+        Args:
+            episode: The last episode with more steps: all that were there, and those that followed.
+
+        Raises:
+            InputError: There is no episode, the last has ended, or this one does not go on from it.
+            DreamenvError: The disk is full. What was collected before is kept.
+        """
+        _check_belongs(episode, self.environment)
+        if not self.infos:
+            raise InputError("the replay has no episode that could grow; append one")
+        last = self.infos[-1]
+        _check_goes_on(episode, last)
+        info = EpisodeInfo.of(episode, last.number, last.held_out)
+        with naming_disk_errors(self._folder):
+            episode.save(_episode_path(self._folder, info.number))
+            self._index = replace(self._index, episodes=(*self.infos[:-1], info))
+            for tensors in self._tensors.values():
+                tensors.grow_last(episode)
+            self._index.write(self._folder / _INDEX)
+
+    def truncate(self, num_steps: int) -> None:
+        """Leaves only the first steps that were collected, so as to go on from there.
+
+        An episode that is cut has neither end. Files of damaged episodes after the last one left
+        are removed too. Killed in the middle, it leaves a replay that has these steps, and perhaps
+        some that followed: truncate it again. Rows handed out before it are of no use after it.
+
+        Args:
+            num_steps: How many steps are left, held out ones included.
+
+        Raises:
+            InputError: There are not as many.
+            FormatError: The file of the episode to be cut was damaged after the replay was opened.
+            DreamenvError: The disk does not let files be written or removed.
+        """
+        if not 0 <= num_steps <= self.num_steps:
+            raise InputError(f"num_steps is {num_steps}; the replay has {self.num_steps}")
+        starts = accumulate(self.lengths, initial=0)
+        kept = [info for info, start in zip(self.infos, starts, strict=False) if start < num_steps]
+        surplus = sum(info.length for info in kept) - num_steps
+        cut: Episode | None = None
+        if surplus > 0:
+            cut = first_steps(self.load(kept[-1].number), kept[-1].length - surplus)
+            kept[-1] = EpisodeInfo.of(cut, kept[-1].number, kept[-1].held_out)
+        self._index = replace(self._index, episodes=tuple(kept))
+        self._next_number = kept[-1].number + 1 if kept else 0
+        self._damaged = {n: line for n, line in self._damaged.items() if n < self._next_number}
+        with naming_disk_errors(self._folder):
+            self._write_truncated(cut)
+        for tensors in self._tensors.values():
+            tensors.truncate(len(kept), kept[-1].length if kept else 0)
+
+    def _write_truncated(self, cut: Episode | None) -> None:
+        """Makes the files what the index says, whose last episode is `cut` where there is one."""
+        # The index first, or it would miss files; and the newest file first, so that whenever a
+        # kill comes, what is left is the beginning of what was there.
+        self._index.write(self._folder / _INDEX)
+        for number, path in sorted(_episode_files(self._folder).items(), reverse=True):
+            if number >= self._next_number:
+                path.unlink()
+        if cut is not None:
+            cut.save(_episode_path(self._folder, self._next_number - 1))
+
     def load(self, number: int) -> Episode:
         """Reads the episode of that number from the disk.
 
@@ -276,7 +350,8 @@ class Replay:
 
     def _add(self, episode: Episode) -> None:
         _check_belongs(episode, self.environment)
-        info = _info(episode, self._next_number, self._index.held_out_every)
+        number = self._next_number
+        info = EpisodeInfo.of(episode, number, self._index.holds_out(number))
         with naming_disk_errors(self._folder):
             episode.save(_episode_path(self._folder, info.number))
         self._next_number += 1
@@ -286,8 +361,15 @@ class Replay:
                 tensors.append(episode, info.held_out)
 
 
-def _info(episode: Episode, number: int, held_out_every: int) -> EpisodeInfo:
-    return EpisodeInfo.of(episode, number, held_out=number % held_out_every == 1)
+def first_steps(episode: Episode, steps: int) -> Episode:
+    """Returns the first steps of an episode that has more; neither end being real, it has none."""
+    return Episode(
+        obs=episode.obs[: steps + 1],
+        actions=episode.actions[:steps],
+        rewards=episode.rewards[:steps],
+        terminated=False,
+        truncated=False,
+    )
 
 
 def _episode_path(folder: Path, number: int) -> Path:
@@ -311,3 +393,17 @@ def _check_belongs(episode: Episode, environment: EnvironmentSpec) -> None:
             f"the episode has action {episode.actions.max()}; "
             f"those of {environment.id} here are 0 to {environment.num_actions - 1}"
         )
+
+
+def _check_goes_on(episode: Episode, last: EpisodeInfo) -> None:
+    if last.terminated or last.truncated:
+        raise InputError(f"episode {last.number}, the last, has ended; append another")
+    if len(episode) <= last.length:
+        raise InputError(
+            f"the episode has {len(episode)} steps; to grow episode {last.number} it must have "
+            f"more than {last.length}"
+        )
+    # Of what was there, the index knows only sums, but those without reading a file.
+    beginning = EpisodeInfo.of(first_steps(episode, last.length), last.number, last.held_out)
+    if beginning != last:
+        raise InputError(f"the episode does not begin with the steps of episode {last.number}")

@@ -16,7 +16,8 @@ _MEMINFO = Path("/proc/meminfo")
 class Store(Protocol):
     """Rows in one tensor that grows at its end.
 
-    A tensor handed out stays as it was: later appends never change its rows.
+    A tensor handed out stays as it was: later appends never change its rows. Only after a
+    `truncate` do they change those of its rows that were dropped.
     """
 
     def reserve(self, capacity: int) -> None:
@@ -24,6 +25,9 @@ class Store(Protocol):
 
     def append(self, rows: Tensor) -> None:
         """Puts `rows` after those that are there."""
+
+    def truncate(self, length: int) -> None:
+        """Drops the rows from `length` on, and keeps their room."""
 
     @property
     def tensor(self) -> Tensor:
@@ -52,6 +56,19 @@ class MemoryStore:
             self.reserve(max(end, 2 * len(self._room)))
         self._room[self._length : end] = rows.to(self._room.device)
         self._length = end
+
+    def truncate(self, length: int) -> None:
+        """Drops the rows from `length` on, and keeps their room."""
+        self._length = length
+
+    def rewrite(self, start: int, rows: Tensor) -> None:
+        """Puts `rows` in the place of those from `start` on, at the cost of a copy of all rows.
+
+        Tensors handed out keep the rows they had.
+        """
+        self._room = self._room.clone()
+        self.truncate(start)
+        self.append(rows)
 
     @property
     def tensor(self) -> Tensor:
@@ -98,6 +115,10 @@ class MappedStore:
         self._file.write(rows.cpu().contiguous().numpy().data)
         self._file.flush()
         self._length = end
+
+    def truncate(self, length: int) -> None:
+        """Drops the rows from `length` on, and keeps their room."""
+        self._length = length
 
     @property
     def tensor(self) -> Tensor:
@@ -161,6 +182,10 @@ class FrameStore:
         if end > self._capacity:
             self.reserve(max(end, 2 * self._capacity))
         self._store.append(frames)
+
+    def truncate(self, length: int) -> None:
+        """Drops the frames from `length` on, and keeps their room."""
+        self._store.truncate(length)
 
     def _fits(self, capacity: int) -> bool:
         size = capacity * prod(self._frame_shape)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,11 +61,29 @@ class Rows:
         return chosen
 
 
+class _Steps(NamedTuple):
+    """What `Rows` has of the T + 1 rows of an episode beside their frames."""
+
+    actions: Tensor
+    rewards: Tensor
+    ends: Tensor
+    is_step: Tensor
+
+
+_NO_STEP = _Steps(
+    actions=torch.zeros(1, dtype=torch.int64),
+    rewards=torch.zeros(1),
+    ends=torch.zeros(1, dtype=torch.bool),
+    is_step=torch.zeros(1, dtype=torch.bool),
+)
+
+
 class ReplayTensors:
     """The rows of a replay, growing by episodes.
 
-    `rows` is replaced after each append and never changed, so that whoever holds one reads on
-    undisturbed.
+    `rows` is replaced after each change and never changed, so that whoever holds one reads on
+    undisturbed; but of rows taken before a `truncate`, the frames that it dropped are overwritten
+    later. What grows costs its own frames; the few bytes a step beside them are copied.
 
     Args:
         frame_shape: Channels, height and width.
@@ -90,12 +108,8 @@ class ReplayTensors:
         self._first_rows = MemoryStore((), torch.int64, cpu)
         self._lengths = MemoryStore((), torch.int64, cpu)
         self._held_out = MemoryStore((), torch.bool, cpu)
-        self._append_rows(
-            frames=torch.full((1, *frame_shape), PADDING_LEVEL, dtype=torch.uint8),
-            actions=torch.zeros(0, dtype=torch.int64),
-            rewards=torch.zeros(0),
-            terminated=False,
-        )
+        self._frames.append(torch.full((1, *frame_shape), PADDING_LEVEL, dtype=torch.uint8))
+        self._put_steps(0, _NO_STEP)
         self._rows = self._current_rows()
 
     @property
@@ -119,28 +133,54 @@ class ReplayTensors:
             OSError: Its frames go to the disk, and the disk is full.
         """
         first_row = len(self._actions.tensor)
-        self._append_rows(
-            frames=torch.from_numpy(episode.obs),
-            actions=torch.from_numpy(episode.actions),
-            rewards=torch.from_numpy(episode.rewards),
-            terminated=episode.terminated,
-        )
+        self._frames.append(torch.from_numpy(episode.obs))
+        for column, steps in zip(self._columns, _steps(episode), strict=True):
+            column.append(steps)
         self._first_rows.append(torch.tensor([first_row]))
         self._lengths.append(torch.tensor([len(episode)]))
         self._held_out.append(torch.tensor([held_out]))
         self._rows = self._current_rows()
 
-    def _append_rows(
-        self, frames: Tensor, actions: Tensor, rewards: Tensor, terminated: bool
-    ) -> None:
-        """Appends T + 1 frames with T steps; the last frame's row gets the zeros of no step."""
-        no_step = torch.zeros(1, dtype=torch.int64)
-        steps = torch.arange(len(frames))
-        self._frames.append(frames)
-        self._actions.append(torch.cat([actions, no_step]))
-        self._rewards.append(torch.cat([rewards, no_step.float()]))
-        self._ends.append((steps == len(actions) - 1) & terminated)
-        self._is_step.append(steps < len(actions))
+    def grow_last(self, episode: Episode) -> None:
+        """Makes `episode`, which begins with the last one, take its place in the next `rows`.
+
+        Raises:
+            OSError: Its frames go to the disk, and the disk is full.
+        """
+        place = len(self._lengths.tensor) - 1
+        length = int(self._lengths.tensor[place])
+        self._frames.append(torch.from_numpy(episode.obs[length + 1 :]))
+        self._put_steps(int(self._first_rows.tensor[place]), _steps(episode))
+        self._lengths.rewrite(place, torch.tensor([len(episode)]))
+        self._rows = self._current_rows()
+
+    def truncate(self, num_episodes: int, last_length: int) -> None:
+        """Leaves only the first episodes, and of the last of them only its first steps.
+
+        Args:
+            num_episodes: How many; with 0, `last_length` does not matter.
+            last_length: How many steps of the last, at least 1.
+        """
+        last_row = PADDING_ROW
+        kept = self._lengths.tensor[:num_episodes].clone()
+        if num_episodes > 0:
+            kept[-1] = last_length
+            last_row = int(self._first_rows.tensor[num_episodes - 1]) + last_length
+        self._frames.truncate(last_row + 1)
+        self._put_steps(last_row, _NO_STEP)
+        self._lengths.rewrite(0, kept)
+        for column in (self._first_rows, self._held_out):
+            column.rewrite(num_episodes, column.tensor[:0])
+        self._rows = self._current_rows()
+
+    @property
+    def _columns(self) -> tuple[MemoryStore, MemoryStore, MemoryStore, MemoryStore]:
+        return self._actions, self._rewards, self._ends, self._is_step
+
+    def _put_steps(self, first_row: int, steps: _Steps) -> None:
+        """Puts steps in the place of all from `first_row` on, and leaves older rows as they are."""
+        for column, values in zip(self._columns, steps, strict=True):
+            column.rewrite(first_row, values)
 
     def _current_rows(self) -> Rows:
         return Rows(
@@ -153,3 +193,14 @@ class ReplayTensors:
             lengths=self._lengths.tensor,
             held_out=self._held_out.tensor,
         )
+
+
+def _steps(episode: Episode) -> _Steps:
+    """Returns the steps of an episode; the row of its final frame has none."""
+    steps = torch.arange(len(episode) + 1)
+    return _Steps(
+        actions=torch.cat([torch.from_numpy(episode.actions), _NO_STEP.actions]),
+        rewards=torch.cat([torch.from_numpy(episode.rewards), _NO_STEP.rewards]),
+        ends=(steps == len(episode) - 1) & episode.terminated,
+        is_step=steps < len(episode),
+    )

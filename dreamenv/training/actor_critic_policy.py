@@ -1,5 +1,7 @@
 """An actor-critic as a player of real games."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ from dreamenv.real.policy import Actions, Flags, Frames
 class ActorCriticPolicy:
     """Plays as an actor-critic does, and remembers each game from the start of its episode.
 
-    To be collected exactly again after an interruption it has to play without chance of its own:
-    see `Policy`.
+    For `collect` to collect exactly the same after an interruption, it has to play without chance
+    of its own (see `Policy`). `Experience` goes on exactly with its chance too, given its state.
 
     Args:
         network: Who plays; it may go on learning between two calls.
@@ -48,6 +50,21 @@ class ActorCriticPolicy:
         output: ActorCriticOutput = self._network(frames, memory)
         self._memory = output.state
         return self._choose(output.logits).cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly, but for the network."""
+        return {
+            "generator": self._generator.get_state(),
+            "memory": None if self._memory is None else self._memory._asdict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken, with its chance and its memory of each game."""
+        self._generator.set_state(state["generator"].cpu())
+        memory = state["memory"]
+        if memory is not None:
+            memory = LSTMState(**{name: part.to(self._device) for name, part in memory.items()})
+        self._memory = memory
 
     def _recall(self, starts: Tensor) -> LSTMState:
         """Returns the memory of each game, zeros where an episode starts."""

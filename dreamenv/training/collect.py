@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,12 @@ import numpy as np
 from dreamenv.config import Config
 from dreamenv.data import Episode, Replay
 from dreamenv.data.disk import naming_disk_errors
+from dreamenv.data.replay import first_steps
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.real import RealVectorEnv, make_vector
-from dreamenv.real.policy import Actions, Frames, Policy, to_channels_first
+from dreamenv.real.policy import Actions, Policy, to_channels_first
+from dreamenv.training.game import Game
 from dreamenv.training.policies import RANDOM, load_policy
 
 COLLECTIONS_FILE = "collections.json"
@@ -172,42 +174,6 @@ def steps_collected(replay: Replay, config: CollectConfig) -> int:
     return Collections.read(replay.folder).begin(config, replay.next_number).collections[-1].steps
 
 
-@dataclass
-class _Game:
-    """A game being played: its finished episodes, and the one that goes on."""
-
-    number: int
-    random: np.random.Generator
-    frames: list[Frames]  # each uint8 [C, H, W]
-    actions: list[int] = field(default_factory=list)
-    rewards: list[float] = field(default_factory=list)
-    episodes: list[Episode] = field(default_factory=list)
-    steps: int = 0
-
-    @property
-    def starts_episode(self) -> bool:
-        return not self.actions
-
-    def add(self, action: int, reward: float, frame: Frames) -> None:
-        self.actions.append(action)
-        self.rewards.append(reward)
-        self.frames.append(frame)
-        self.steps += 1
-
-    def end_episode(self, *, terminated: bool, truncated: bool, next_frame: Frames) -> None:
-        if self.actions:
-            self.episodes.append(
-                Episode(
-                    obs=np.stack(self.frames),
-                    actions=np.array(self.actions, np.int64),
-                    rewards=np.array(self.rewards, np.float32),
-                    terminated=terminated,
-                    truncated=truncated,
-                )
-            )
-        self.frames, self.actions, self.rewards = [next_frame], [], []
-
-
 class _Collector:
     """Plays games side by side and hands them to the replay in the order of their numbers."""
 
@@ -223,9 +189,9 @@ class _Collector:
         # Episodes of a game that a kill left half in the replay. Played again, they are the same.
         self._already_there = replay.next_number - progress.first_episode - progress.episodes
         self._next_game = progress.first_game + progress.games
-        self._finished: dict[int, _Game] = {}
+        self._finished: dict[int, Game] = {}
         self._obs = to_channels_first(env.reset(seed=0)[0])
-        self._games: list[_Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
+        self._games: list[Game | None] = [self._start_game(slot) for slot in range(env.num_envs)]
 
     @property
     def progress(self) -> Collection:
@@ -272,12 +238,13 @@ class _Collector:
         for slot, game in enumerate(self._games):
             if game is None:
                 continue
-            at_random = game.random.random() < self._config.epsilon
-            random_action = game.random.integers(self._env.environment.num_actions)
-            actions[slot] = random_action if chosen is None or at_random else chosen[slot]
+            wanted = None if chosen is None else int(chosen[slot])
+            actions[slot] = game.choose(
+                wanted, self._config.epsilon, self._env.environment.num_actions
+            )
         return actions
 
-    def _finish(self, slot: int, game: _Game) -> None:
+    def _finish(self, slot: int, game: Game) -> None:
         """Takes a game's episodes, and starts the next where more steps are wanted."""
         self._finished[game.number] = game
         self._games[slot] = None
@@ -296,22 +263,21 @@ class _Collector:
                 game.end_episode(terminated=False, truncated=False, next_frame=game.frames[-1])
                 self._finish(slot, game)
 
-    def _pending(self) -> list[_Game]:
+    def _pending(self) -> list[Game]:
         """Returns the games that are not in the replay yet, finished ones and others."""
         return [*self._finished.values(), *(game for game in self._games if game is not None)]
 
-    def _start_game(self, slot: int) -> _Game:
+    def _start_game(self, slot: int) -> Game:
         number = self._next_game
         self._next_game += 1
-        seeds = np.random.SeedSequence((self._config.seed, number))
-        # Slot i is seeded with seed + i: what is taken off here makes the slot not matter. The
-        # seeds of games are from 2**29 to 2**31 - 2**29, so that it never leaves what reset takes.
-        game_seed = int(seeds.generate_state(1)[0] >> 2) + 2**29
+        game = Game.seeded(self._config.seed, number)
         only_this = np.arange(self._env.num_envs) == slot
-        frames, _ = self._env.reset(seed=game_seed - slot, options={"reset_mask": only_this})
+        # Slot i is seeded with seed + i: what is taken off here makes the slot not matter.
+        frames, _ = self._env.reset(seed=game.seed - slot, options={"reset_mask": only_this})
         obs = to_channels_first(frames)
         self._obs = np.where(only_this[:, None, None, None], obs, self._obs)
-        return _Game(number, np.random.default_rng(seeds), [obs[slot].copy()])
+        game.frames = [obs[slot].copy()]
+        return game
 
     def _flush(self) -> None:
         """Hands finished games to the replay, as far as all before them are finished."""
@@ -340,13 +306,7 @@ def _first_steps(episodes: list[Episode], steps: int) -> list[Episode]:
         if steps == 0:
             break
         if len(episode) > steps:
-            episode = Episode(
-                obs=episode.obs[: steps + 1],
-                actions=episode.actions[:steps],
-                rewards=episode.rewards[:steps],
-                terminated=False,
-                truncated=False,
-            )
+            episode = first_steps(episode, steps)
         kept.append(episode)
         steps -= len(episode)
     return kept

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ import numpy as np
 import pytest
 
 from dreamenv.data import Episode, Replay, RewardSigns
+from dreamenv.data.index import ReplayIndex
+from dreamenv.data.replay import first_steps
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
 
 SameEpisodes = Callable[[Episode, Episode], None]
 MakeEpisode = Callable[..., Episode]
 MakeReplay = Callable[..., Replay]
+
+
+class Killed(BaseException):
+    """What stands for SIGKILL: nothing catches it, and nothing is written after it."""
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -84,6 +91,17 @@ def test_how_many_are_held_out_can_be_chosen(
     assert [info.held_out for info in Replay.open(replay.folder).infos] == [False, True] * 2
     with pytest.raises(ConfigError, match="held_out_every"):
         Replay.create(tmp_path / "other", environment, held_out_every=1)
+
+
+def test_a_replay_can_hold_out_no_episode(
+    tmp_path: Path, environment: EnvironmentSpec, make_episode: MakeEpisode
+) -> None:
+    replay = Replay.create(tmp_path / "replay", environment, held_out_every=None)
+    replay.extend(make_episode(1) for _ in range(12))
+    again = Replay.open_or_create(replay.folder, environment, held_out_every=2)
+    again.extend(make_episode(1) for _ in range(12))
+    assert not any(info.held_out for info in again.infos)
+    assert again.tensors("cpu").rows.episodes("train").tolist() == list(range(24))
 
 
 def test_a_replay_is_not_made_over_another(
@@ -263,3 +281,161 @@ def test_a_collector_that_is_killed_loses_no_episode_that_it_had_appended(
     assert [int(episode.obs[0, 0, 0, 0]) for episode in replay.episodes()] == [
         number % 256 for number in range(replay.num_episodes)
     ]
+
+
+# An episode that grows.
+
+
+def test_an_episode_that_grew_is_as_one_that_was_appended_whole(
+    make_replay: MakeReplay, make_episode: MakeEpisode, same_episodes: SameEpisodes
+) -> None:
+    whole = make_episode(20, seed=1)
+    replay = make_replay(3)
+    replay.append(first_steps(whole, 1))
+    for steps in (2, 9, 19):
+        replay.grow_last(first_steps(whole, steps))
+        assert replay.lengths == (3, steps)
+        assert not replay.infos[1].terminated
+        assert Replay.open(replay.folder).infos == replay.infos
+    replay.grow_last(whole)
+    assert replay.infos == make_replay(3, 20, name="at once").infos
+    assert replay.infos[1].held_out
+    same_episodes(whole, Replay.open(replay.folder).load(1))
+    replay.append(make_episode(4))
+    assert Replay.open(replay.folder).lengths == (3, 20, 4)
+
+
+def test_only_an_episode_that_goes_on_can_grow_and_only_by_itself(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    whole = make_episode(9, seed=1)
+    replay = make_replay()
+    with pytest.raises(InputError, match="no episode that could grow"):
+        replay.grow_last(whole)
+    replay.append(first_steps(whole, 5))
+    for steps in (4, 5):
+        with pytest.raises(InputError, match=f"has {steps} steps; .* more than 5"):
+            replay.grow_last(first_steps(whole, steps))
+    other = replace(whole, rewards=whole.rewards + 1)
+    with pytest.raises(InputError, match="does not begin with the steps of episode 0"):
+        replay.grow_last(other)
+    with pytest.raises(InputError, match="has action 7"):
+        replay.grow_last(replace(whole, actions=np.full(9, 7)))
+    replay.grow_last(whole)
+    with pytest.raises(InputError, match="episode 0, the last, has ended"):
+        replay.grow_last(make_episode(12, seed=1))
+    assert Replay.open(replay.folder).infos == replay.infos
+
+
+def test_a_full_disk_leaves_an_episode_as_long_as_it_was(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_episode(9, seed=1)
+    replay = make_replay(3)
+    replay.append(first_steps(whole, 5))
+    tensors = replay.tensors("cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", no_space)
+        with pytest.raises(DreamenvError, match="the disk is full"):
+            replay.grow_last(whole)
+    assert replay.lengths == (3, 5)
+    assert tensors.rows.lengths.tolist() == [3, 5]
+    assert Replay.open(replay.folder).infos == replay.infos
+    replay.grow_last(whole)
+    assert Replay.open(replay.folder).lengths == (3, 9)
+
+
+def test_an_episode_that_grew_before_a_kill_could_index_it_is_there(
+    make_replay: MakeReplay, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    replay = make_replay(3)
+    replay.append(first_steps(make_episode(9, seed=1), 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplayIndex, "write", killed)
+        with pytest.raises(Killed):
+            replay.grow_last(make_episode(9, seed=1))
+    again = Replay.open(replay.folder)
+    assert again.damaged == ()
+    assert again.infos == make_replay(3, 9, name="whole").infos
+
+
+# Going back to its first steps.
+
+
+@pytest.mark.parametrize("steps", range(13))
+def test_what_is_left_is_the_first_steps(
+    make_replay: MakeReplay,
+    make_episode: MakeEpisode,
+    same_episodes: SameEpisodes,
+    steps: int,
+) -> None:
+    replay = make_replay(3, 4, 5)
+    replay.truncate(steps)
+    again = Replay.open(replay.folder)
+    assert again.infos == replay.infos
+    assert again.damaged == ()
+    assert again.num_steps == steps
+    assert again.next_number == replay.next_number == again.num_episodes
+    firsts = (0, 3, 7)
+    for number, episode in enumerate(again.episodes()):
+        whole = make_episode((3, 4, 5)[number], number)
+        left = min(len(whole), steps - firsts[number])
+        same_episodes(whole if left == len(whole) else first_steps(whole, left), episode)
+    replay.append(make_episode(2))
+    assert Replay.open(replay.folder).infos == replay.infos
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5, 7])
+@pytest.mark.parametrize("writes", range(5))
+def test_killed_while_going_back_it_has_the_beginning_of_what_was_there(
+    make_replay: MakeReplay, monkeypatch: pytest.MonkeyPatch, steps: int, writes: int
+) -> None:
+    countdown = iter(range(writes))
+
+    def until_killed(change: Callable[..., None]) -> Callable[..., None]:
+        def counted(*args: Any, **kwargs: Any) -> None:
+            if next(countdown, None) is None:
+                raise Killed
+            change(*args, **kwargs)
+
+        return counted
+
+    whole = make_replay(3, 4, 5)
+    replay = make_replay(3, 4, 5, name="killed")
+    with monkeypatch.context() as patch:
+        for owner, name in ((ReplayIndex, "write"), (Path, "replace"), (Path, "unlink")):
+            patch.setattr(owner, name, until_killed(getattr(owner, name)))
+        with suppress(Killed):
+            replay.truncate(steps)
+    again = Replay.open(replay.folder)
+    assert again.damaged == ()
+    assert again.num_steps >= steps
+    assert [info.number for info in again.infos] == list(range(again.num_episodes))
+    assert again.lengths[:-1] == whole.lengths[: again.num_episodes][:-1]
+    again.truncate(steps)
+    whole.truncate(steps)
+    assert Replay.open(replay.folder).infos == whole.infos
+
+
+def test_going_back_removes_damaged_episodes_that_came_later_and_names_earlier_ones(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    replay = make_replay(3, 4, 5, 6, 7)
+    for number in (1, 3):
+        episode_file(replay, number).write_bytes(b"PK")
+    again = Replay.open(replay.folder)
+    assert len(again.damaged) == 2
+    again.truncate(8)
+    assert [line for line in again.damaged if "000001" not in line] == []
+    assert not episode_file(replay, 3).exists()
+    again.append(make_episode(2))
+    assert [info.number for info in Replay.open(replay.folder).infos] == [0, 2, 3]
+
+
+@pytest.mark.parametrize("steps", [-1, 8])
+def test_more_steps_than_there_are_cannot_be_left(make_replay: MakeReplay, steps: int) -> None:
+    with pytest.raises(InputError, match=f"num_steps is {steps}; the replay has 7"):
+        make_replay(3, 4).truncate(steps)

@@ -60,6 +60,27 @@ def test_a_tensor_handed_out_stays_as_it_was(tmp_path: Path, make: Callable[[Pat
     assert len(store.tensor) == 103
 
 
+@every_store
+def test_rows_that_were_dropped_are_followed_by_the_next(
+    tmp_path: Path, make: Callable[[Path], Store]
+) -> None:
+    store = make(tmp_path)
+    store.append(frames(12))
+    store.truncate(5)
+    assert torch.equal(store.tensor, frames(12)[:5])
+    store.append(frames(9, seed=1))
+    assert torch.equal(store.tensor, torch.cat([frames(12)[:5], frames(9, seed=1)]))
+
+
+def test_rewriting_leaves_a_tensor_handed_out_as_it_was() -> None:
+    store = MemoryStore(SHAPE, torch.uint8, CPU)
+    store.append(frames(12))
+    early = store.tensor
+    store.rewrite(5, frames(3, seed=1))
+    assert torch.equal(early, frames(12))
+    assert torch.equal(store.tensor, torch.cat([frames(12)[:5], frames(3, seed=1)]))
+
+
 def test_appending_seldom_moves_what_is_there(tmp_path: Path) -> None:
     store = FrameStore(SHAPE, CPU, tmp_path)
     places = set()

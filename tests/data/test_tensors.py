@@ -7,12 +7,24 @@ import pytest
 import torch
 
 from dreamenv.data import Episode, Replay
+from dreamenv.data.replay import first_steps
 from dreamenv.data.storage import MappedStore
-from dreamenv.data.tensors import PADDING_LEVEL, PADDING_ROW, ReplayTensors
+from dreamenv.data.tensors import PADDING_LEVEL, PADDING_ROW, ReplayTensors, Rows
 from dreamenv.errors import DreamenvError, InputError
 
 MakeEpisode = Callable[..., Episode]
 MakeReplay = Callable[..., Replay]
+
+in_memory_and_mapped = pytest.mark.parametrize("max_memory", [None, 100])
+
+
+def columns(rows: Rows) -> dict[str, torch.Tensor]:
+    return {name: column.clone() for name, column in vars(rows).items()}
+
+
+def assert_same_rows(rows: Rows, expected: dict[str, torch.Tensor]) -> None:
+    for name, column in expected.items():
+        torch.testing.assert_close(getattr(rows, name), column, rtol=0, atol=0)
 
 
 def test_rows_hold_every_frame_and_the_step_taken_from_it(
@@ -85,3 +97,67 @@ def test_a_disk_that_is_full_of_frames_is_one_line_and_the_replay_is_whole(
         replay.append(make_episode(5))
     assert tensors.rows.lengths.tolist() == [3, 4]
     assert Replay.open(replay.folder).lengths == (3, 4, 5)
+
+
+@in_memory_and_mapped
+def test_rows_of_an_episode_that_grew_are_those_of_one_appended_whole(
+    make_replay: MakeReplay, make_episode: MakeEpisode, max_memory: int | None
+) -> None:
+    whole = make_episode(20, seed=1)
+    replay = make_replay(3, max_memory=max_memory)
+    tensors = replay.tensors("cpu")
+    replay.append(first_steps(whole, 5))
+    for steps in (6, 19):
+        replay.grow_last(first_steps(whole, steps))
+        assert not tensors.rows.ends[5:].any()
+    replay.grow_last(whole)
+    replay.append(make_episode(4, seed=2))
+    assert tensors.in_memory == (max_memory is None)
+    assert_same_rows(tensors.rows, columns(make_replay(3, 20, 4, name="whole").tensors("cpu").rows))
+
+
+@in_memory_and_mapped
+def test_rows_stay_as_they_were_while_an_episode_grows(
+    make_replay: MakeReplay, make_episode: MakeEpisode, max_memory: int | None
+) -> None:
+    whole = make_episode(60, seed=1)
+    replay = make_replay(3, max_memory=max_memory)
+    replay.append(first_steps(whole, 5))
+    early = replay.tensors("cpu").rows
+    expected = columns(early)
+    for steps in range(6, 60):
+        replay.grow_last(first_steps(whole, steps))
+        assert replay.tensors("cpu").rows is not early
+    assert_same_rows(early, expected)
+
+
+def test_growing_seldom_moves_the_frames_that_are_there(
+    tmp_path: Path, make_episode: MakeEpisode
+) -> None:
+    whole = make_episode(255)
+    tensors = ReplayTensors((2, 3, 4), torch.device("cpu"), tmp_path)
+    tensors.append(first_steps(whole, 1), held_out=False)
+    places = set()
+    for steps in range(2, 255):
+        tensors.grow_last(first_steps(whole, steps))
+        places.add(tensors.rows.frames.data_ptr())
+    assert len(places) <= 9
+
+
+@in_memory_and_mapped
+@pytest.mark.parametrize("steps", [0, 1, 3, 5, 7])
+def test_rows_of_a_replay_that_went_back_are_those_of_one_that_had_not_gone_on(
+    make_replay: MakeReplay, make_episode: MakeEpisode, max_memory: int | None, steps: int
+) -> None:
+    replay = make_replay(3, 4, 5, max_memory=max_memory)
+    tensors = replay.tensors("cpu")
+    early = tensors.rows
+    before, kept = columns(early), steps + 1 + (steps > 3)
+    replay.truncate(steps)
+    assert_same_rows(tensors.rows, columns(Replay.open(replay.folder).tensors("cpu").rows))
+    replay.append(make_episode(6, seed=9))
+    assert_same_rows(tensors.rows, columns(Replay.open(replay.folder).tensors("cpu").rows))
+    # Only frames that were dropped were overwritten.
+    before["frames"] = before["frames"][:kept]
+    assert torch.equal(early.frames[:kept], before.pop("frames"))
+    assert_same_rows(early, before)

@@ -1,3 +1,4 @@
+import io
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,11 @@ def remembering_network() -> ActorCritic:
 
 def play(policy: Policy, rows: int, steps: int) -> npt.NDArray[np.int64]:
     """Plays one long episode of each game."""
-    frames = np.stack([some_frames(rows, seed) for seed in range(steps)])
     starts = np.zeros((steps, rows), np.bool_)
-    starts[0] = True
-    return np.stack([policy.act(*each) for each in zip(frames, starts, strict=True)])
+    starts[:1] = True
+    frames = (some_frames(rows, seed) for seed in range(steps))
+    actions = [policy.act(*each) for each in zip(frames, starts, strict=True)]
+    return np.array(actions, np.int64).reshape(steps, rows)
 
 
 # What it remembers.
@@ -160,6 +162,40 @@ def test_without_chance_of_its_own_a_game_is_played_by_itself() -> None:
     frames = [some_frames(6, seed)[2:3] for seed in range(10)]
     actions = [alone.act(each, flags(step == 0))[0] for step, each in enumerate(frames)]
     assert actions == together[:, 2].tolist()
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("steps_before", [0, 7])
+def test_from_its_state_it_plays_on_as_it_did(steps_before: int) -> None:
+    def some_policy(seed: int) -> ActorCriticPolicy:
+        network = remembering_network()
+        with torch.no_grad():
+            network.policy.weight.mul_(0.3)  # so that chance has its say
+        return ActorCriticPolicy(network, epsilon=0.2, seed=seed)
+
+    policy, other = some_policy(1), some_policy(2)
+    play(policy, 6, steps_before)
+    play(other, 3, 5)
+    written = io.BytesIO()
+    torch.save(policy.state_dict(), written)
+    frames = [some_frames(6, seed) for seed in range(50, 70)]
+    going_on = [flags(0, 0, 0, step == 4, 0, 0) for step in range(20)]
+    expected = [policy.act(*each) for each in zip(frames, going_on, strict=True)]
+    written.seek(0)
+    other.load_state_dict(torch.load(written, weights_only=True))
+    got = [other.act(*each) for each in zip(frames, going_on, strict=True)]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_its_state_is_not_changed_by_playing_on() -> None:
+    policy = ActorCriticPolicy(remembering_network())
+    play(policy, 2, 3)
+    state = policy.state_dict()
+    first = play(policy, 2, 10)
+    policy.load_state_dict(state)
+    np.testing.assert_array_equal(play(policy, 2, 10), first)
 
 
 # Bad input.
