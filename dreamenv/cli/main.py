@@ -13,8 +13,10 @@ _COMMANDS = {
     "fit-model": ("dreamenv.cli.fit_model", "fit a world model to a real environment"),
     "collect": ("dreamenv.cli.collect", "collect episodes of a real environment"),
     "evaluate-model": ("dreamenv.cli.evaluate_model", "measure how faithful a world model is"),
+    "train": ("dreamenv.cli.train", "learn to play in imagination, as DIAMOND does"),
     "train-agent": ("dreamenv.cli.train_agent", "train an agent in a dream"),
     "evaluate-agent": ("dreamenv.cli.evaluate_agent", "have an agent play the real game"),
+    "benchmark": ("dreamenv.cli.benchmark", "compare with published methods"),
     "zoo": ("dreamenv.cli.zoo", "make a world model of the zoo again from nothing"),
     "pull": ("dreamenv.cli.pull", "fetch a world model from the Hugging Face Hub"),
 }

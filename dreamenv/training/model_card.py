@@ -14,7 +14,12 @@ CARD_FILE = "README.md"
 
 
 def model_card(
-    name: str, command: str, world_model: WorldModel, replay: Replay, validation: Validation | None
+    name: str,
+    command: str,
+    world_model: WorldModel,
+    replay: Replay,
+    validation: Validation | None,
+    opened_by: str | None = None,
 ) -> str:
     """Writes the card.
 
@@ -24,6 +29,7 @@ def model_card(
         world_model: With its origin.
         replay: What it was fitted to.
         validation: How good it is; None where no episode was held out.
+        opened_by: The Python expression that dreams of it; by default `gymnasium.make` with an id.
 
     Returns:
         Markdown.
@@ -31,6 +37,7 @@ def model_card(
     environment = replay.environment
     parameters = sum(parameter.numel() for parameter in world_model.parameters())
     channels, height, width = environment.obs_shape
+    default = f'gymnasium.make("{NAMESPACE}/{name}-v0")'
     lines = [
         f"# {name}",
         "",
@@ -47,7 +54,7 @@ def model_card(
         "## Dream of it",
         "",
         "    import dreamenv, gymnasium",
-        f'    env = gymnasium.make("{NAMESPACE}/{name}-v0")',
+        f"    env = {opened_by or default}",
         "",
         "## On held-out episodes",
         "",

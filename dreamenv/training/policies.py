@@ -12,7 +12,9 @@ import torch
 from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
+from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
 from dreamenv.real.policy import Actions, Flags, Frames, Policy
+from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 
 RANDOM = "random"
 
@@ -142,8 +144,9 @@ def load_policy(
 
     Args:
         name: `random`; the path of an agent saved by stable-baselines3 or sb3-contrib
-            (`agent.zip`); or, as `module:name`, a Python function of the frames, or a class whose
-            instances are policies.
+            (`agent.zip`); the folder of a world model with its actor-critic; or, as
+            `module:name`, a Python function of the frames, or a class whose instances are
+            policies.
         environment: What is played.
         sample: Whether an agent draws its actions; see `AgentPolicy`.
         seed: Of an agent's chance.
@@ -159,11 +162,14 @@ def load_policy(
     if name.endswith(".zip"):
         agent = _load_agent(Path(name))
         return agent_policy(agent, environment, name=name, sample=sample, seed=seed)
+    if name and has_actor_critic(Path(name)):
+        return _load_actor_critic(Path(name), environment, sample=sample, seed=seed)
     if ":" in name:
         player = _load_function(name)
         return cast("Policy", player()) if isinstance(player, type) else FunctionPolicy(player)
     raise InputError(
-        f"policy is {name!r}; it must be 'random', the .zip of a saved agent, or module:function"
+        f"policy is {name!r}; it must be 'random', the .zip of a saved agent, the folder of an "
+        f"actor-critic, or module:function"
     )
 
 
@@ -179,6 +185,19 @@ def _load_function(name: str) -> Callable[[Frames], npt.ArrayLike]:
     if not callable(function):
         raise InputError(f"policy {name!r} is a {type(function).__name__}; it must be a function")
     return cast("Callable[[Frames], npt.ArrayLike]", function)
+
+
+def _load_actor_critic(
+    folder: Path, environment: EnvironmentSpec, *, sample: bool, seed: int
+) -> Policy:
+    network = load_actor_critic(folder)
+    if (network.obs_shape, network.num_actions) != (environment.obs_shape, environment.num_actions):
+        raise InputError(
+            f"{folder} plays frames {list(network.obs_shape)} with {network.num_actions} actions; "
+            f"{environment.id} has frames {list(environment.obs_shape)} and "
+            f"{environment.num_actions} actions"
+        )
+    return ActorCriticPolicy(network, sample=sample, seed=seed)
 
 
 def _load_agent(path: Path) -> Any:

@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "world_model"
 
     @property
+    def best(self) -> Path:
+        """What it had fitted when its agent did best."""
+        return self.path / "best"
+
+    @property
     def evaluation(self) -> Path:
         """Figures and pictures of its validations."""
         return self.path / "evaluation"
@@ -91,7 +96,8 @@ class RunFolder:
 
     def _remove(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
-        for folder in (self.replay, self.checkpoint.parent, self.world_model, self.evaluation):
+        written = self.replay, self.checkpoint.parent, self.world_model, self.best, self.evaluation
+        for folder in written:
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.config, *self.path.glob("events.out.tfevents.*")):
             file.unlink()

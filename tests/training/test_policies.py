@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
+from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig
+from dreamenv.models.actor_critic_file import load_actor_critic, write_actor_critic
+from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
 from dreamenv.real.policy import Policy
+from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.policies import StackingPolicy, load_policy
 
 SaveAgent = Callable[..., tuple[BaseAlgorithm, str]]
@@ -109,6 +116,41 @@ class TestNames:
     def test_a_name_that_is_none_of_the_three_is_refused(self, name: str) -> None:
         with pytest.raises(InputError, match=r"must be 'random', the \.zip .* or module:function"):
             load_policy(name, GAME)
+
+
+class TestActorCritics:
+    def test_the_actor_critic_of_a_world_model_plays(self, tmp_path: Path) -> None:
+        folder = with_actor_critic(tmp_path, GAME.obs_shape)
+        frames = np.random.default_rng(0).integers(0, 256, (3, *CHANNELS_FIRST), dtype=np.uint8)
+        expected = ActorCriticPolicy(load_actor_critic(folder), sample=False)
+        actions = loaded(str(folder)).act(frames, flags(1, 1, 1))
+        assert actions.tolist() == expected.act(frames, flags(1, 1, 1)).tolist()
+
+    def test_one_of_another_game_is_refused(self, tmp_path: Path) -> None:
+        folder = with_actor_critic(tmp_path, (3, 16, 16))
+        with pytest.raises(InputError, match=r"plays frames \[3, 16, 16\] with .* actions; "):
+            load_policy(str(folder), GAME)
+
+    def test_a_folder_without_one_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="the folder of an actor-critic, or module:function"):
+            load_policy(str(tmp_path), GAME)
+
+
+def with_actor_critic(folder: Path, obs_shape: tuple[int, int, int]) -> Path:
+    """Saves a world model that has learned nothing, with an actor-critic that has opinions."""
+    level: dict[str, Any] = {"channels": (8,), "depths": (1,), "attention": (False,)}
+    agent = ActorCriticConfig(channels=(8,), downsample=(True,), lstm_dim=8)
+    config = WorldModelConfig(
+        num_actions=GAME.num_actions,
+        obs_shape=obs_shape,
+        denoiser=DenoiserConfig(context_length=2, cond_channels=8, **level),
+        reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **level),
+    )
+    network = ActorCritic(agent, obs_shape, GAME.num_actions)
+    torch.nn.init.normal_(network.policy.weight)
+    model = WorldModel(config, Origin(agent=agent))
+    model.save(folder, also=functools.partial(write_actor_critic, network))
+    return folder
 
 
 class TestFunctions:

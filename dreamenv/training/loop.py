@@ -1,0 +1,408 @@
+"""DIAMOND's loop: collect, refresh the world model, train the actor-critic in its dreams."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from dreamenv.config import Config
+from dreamenv.data import Replay
+from dreamenv.data.disk import naming_disk_errors
+from dreamenv.devices import resolve_device
+from dreamenv.environment import EnvironmentSpec
+from dreamenv.evaluation.real_scores import PlayConfig, RealScores, play_games, scores_table
+from dreamenv.files import atomic_file
+from dreamenv.models.actor_critic import ActorCritic
+from dreamenv.models.actor_critic_file import write_actor_critic
+from dreamenv.models.world_model import Origin, WorldModel
+from dreamenv.progress import ProgressBar, say
+from dreamenv.real import describe
+from dreamenv.real.policy import Policy, RandomPolicy
+from dreamenv.training.actor_critic import ActorCriticStatistics
+from dreamenv.training.actor_critic_policy import ActorCriticPolicy
+from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
+from dreamenv.training.experience import Experience, FinishedGame
+from dreamenv.training.learning import Learning
+from dreamenv.training.loop_config import TrainConfig, architecture
+from dreamenv.training.model_card import CARD_FILE, model_card
+from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
+from dreamenv.training.world_model import Losses
+
+RESULTS_FILE = "results.json"
+
+Phase = Literal["collect", "world_model", "agent", "test"]
+_Figures = Losses | ActorCriticStatistics
+_NEXT: dict[Phase, Phase] = {"collect": "world_model", "world_model": "agent", "agent": "test"}
+_STEPS_A_LOG = 10
+_GAMES_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Progress(Config):
+    """Where the loop stands.
+
+    Attributes:
+        epoch: The first is 1.
+        phase: What is done in it now.
+        done: Training steps of the phase that are done.
+        collected_first: Real steps of the first epoch; 0 until they are collected.
+        score: The mean score of the last test.
+        best: The mean score of the best test.
+    """
+
+    epoch: int = 1
+    phase: Phase = "collect"
+    done: int = 0
+    collected_first: int = 0
+    score: float | None = None
+    best: float | None = None
+
+    def after_phase(self) -> "Progress":
+        """Returns where the loop stands when the phase is done."""
+        if self.phase == "test":
+            return replace(self, epoch=self.epoch + 1, phase="collect", done=0)
+        return replace(self, phase=_NEXT[self.phase], done=0)
+
+
+@dataclass(frozen=True)
+class TrainResults(Config):
+    """What came of a run.
+
+    Attributes:
+        dreamenv: The version.
+        settings: Of the run.
+        environment: The real game.
+        real_steps: Real steps that were learned from.
+        random: The scores of random play.
+        agent: Those of the agent of the last epoch.
+    """
+
+    dreamenv: str
+    settings: TrainConfig
+    environment: EnvironmentSpec
+    real_steps: int
+    random: RealScores
+    agent: RealScores
+
+
+def train(
+    config: TrainConfig,
+    console: Console,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+) -> TrainResults:
+    """Runs Algorithm 1 of Alonso et al. (2024), or goes on with it.
+
+    Killed at any moment, it goes on with `resume` from the last checkpoint; on a CPU, to the same
+    numbers that it would have had.
+
+    Args:
+        config: What learns to play what, and how.
+        console: Where progress is shown.
+        resume: Go on with the run that was begun in the folder.
+        overwrite: Replace a run in the folder.
+        command: The command line, for the model cards.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
+        DreamenvError: It cannot be done; what was collected is kept.
+    """
+    run = config.run_folder
+    run.check(config, resume=resume, overwrite=overwrite)
+    environment = describe(config.env, config.height_width, sticky_actions=config.sticky_actions)
+    with stop_on_signal() as stop, naming_disk_errors(run.path):
+        if resume:
+            run.go_on()
+        else:
+            run.begin(config)
+        loop = _Loop(config, environment, console, stop, command)
+        try:
+            loop.go()
+            return loop.finish()
+        finally:
+            loop.close()
+
+
+class _Loop:
+    """One run: its networks, its real game, and how far it has come."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        environment: EnvironmentSpec,
+        console: Console,
+        stop: StopRequest,
+        command: str,
+    ) -> None:
+        self._config, self._environment = config, environment
+        self._console, self._stop, self._command = console, stop, command
+        self._run = config.run_folder
+        self._device = resolve_device(config.device)
+        self._replay = Replay.open_or_create(self._run.replay, environment, held_out_every=None)
+        self._experience = Experience(self._replay, seed=config.seed)
+        torch.manual_seed(config.seed)
+        self._world_model = WorldModel(architecture(config, environment)).to(self._device)
+        self._network = ActorCritic(
+            config.actor_critic, environment.obs_shape, environment.num_actions
+        ).to(self._device)
+        self._player = ActorCriticPolicy(self._network, seed=config.seed)
+        self._progress = Progress()
+        self._learning: Learning | None = None
+        self._restore()
+        self._writer = SummaryWriter(str(self._run.path), purge_step=self._training_steps + 1)
+
+    def close(self) -> None:
+        """Closes the real game and the curves."""
+        self._experience.close()
+        self._writer.close()
+
+    def go(self) -> None:
+        """Goes through the epochs, to the end of the last one's test."""
+        if self._learning is None:
+            self._collect_first()
+        total = self._learn.fit_steps + self._learn.agent_steps
+        with ProgressBar(self._console, "train", total, self._training_steps) as bar:
+            while self._progress.epoch <= self._epochs:
+                if self._progress.phase == "collect":
+                    self._collect()
+                elif self._progress.phase == "world_model":
+                    self._fit(bar)
+                elif self._progress.phase == "agent":
+                    self._train_agent(bar)
+                else:
+                    self._test()
+                self._end_phase()
+
+    def finish(self) -> TrainResults:
+        """Plays the games at the end, and writes and prints what came of it all."""
+        episodes = self._config.schedule.final_episodes
+        chance = RandomPolicy(self._environment.num_actions, self._config.seed)
+        results = TrainResults(
+            dreamenv=version("dreamenv"),
+            settings=self._config,
+            environment=self._environment,
+            real_steps=self._experience.steps,
+            random=self._play("random", chance, episodes, self._config.seed),
+            agent=self._play_agent(episodes, self._config.seed),
+        )
+        with atomic_file(self._run.path / RESULTS_FILE) as beside:
+            beside.write_text(json.dumps(results.to_dict(), indent=2) + "\n")
+        players = (results.random, results.agent)
+        self._console.print(scores_table(f"{self._environment.id}, raw scores", players))
+        say(self._console, f"real steps: {results.real_steps:,}")
+        say(self._console, f"world model and agent: {self._run.world_model}, {self._run.best}")
+        say(self._console, f"curves: tensorboard --logdir {self._run.path}")
+        say(self._console, f"next: {_opened_by(self._run.best)}")
+        return results
+
+    @property
+    def _learn(self) -> Learning:
+        assert self._learning is not None
+        return self._learning
+
+    @property
+    def _epochs(self) -> int:
+        return self._config.schedule.epochs(self._progress.collected_first)
+
+    @property
+    def _training_steps(self) -> int:
+        return 0 if self._learning is None else self._learning.steps_done
+
+    def _collect_first(self) -> None:
+        """Collects what the first epoch learns from, and makes what learns."""
+        schedule, experience = self._config.schedule, self._experience
+        if self._progress == Progress():
+            self._save_checkpoint()  # one to go on from if it is killed before the next
+        with ProgressBar(self._console, "collect", schedule.first_steps_limit) as bar:
+            wanted = schedule.first_steps
+            while wanted > 0:
+                self._play_on(wanted)
+                bar.update(experience.steps, f"{_rare_rewards(self._replay)} rewards")
+                enough = _rare_rewards(self._replay) >= schedule.first_rewards
+                left = schedule.first_steps_limit - experience.steps
+                wanted = 0 if enough else min(schedule.epoch_steps, left)
+        self._progress = replace(self._progress, collected_first=experience.steps)
+        self._learning = self._begin_to_learn()
+        self._end_phase()
+
+    def _collect(self) -> None:
+        self._play_on(self._config.schedule.real_steps(self._experience.steps))
+
+    def _fit(self, bar: ProgressBar) -> None:
+        first = self._config.world_model.steps
+        steps = first if self._progress.epoch == 1 else self._config.schedule.world_model_steps
+        self._repeat(self._learn.fit_step, steps, "world_model", bar)
+
+    def _train_agent(self, bar: ProgressBar) -> None:
+        first = self._config.agent.steps
+        steps = first if self._progress.epoch == 1 else self._config.schedule.agent_steps
+        self._learn.begin_dreams(self._progress.epoch)
+        self._repeat(self._learn.agent.step, steps, "agent", bar)
+
+    def _test(self) -> None:
+        epoch, schedule = self._progress.epoch, self._config.schedule
+        if epoch % schedule.test_every and epoch < self._epochs:
+            return
+        scores = self._play_agent(schedule.test_episodes, self._config.seed + epoch)
+        self._writer.add_scalar("test/score", scores.score.mean, self._training_steps)
+        self._run.evaluation.mkdir(exist_ok=True)
+        with atomic_file(self._run.evaluation / f"epoch-{epoch:05d}.json") as beside:
+            beside.write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
+        best, mean = self._progress.best, scores.score.mean
+        self._save_world(self._run.world_model)
+        if best is None or mean > best:
+            self._save_world(self._run.best)
+            best = mean
+        self._progress = replace(self._progress, score=mean, best=best)
+        say(
+            self._console,
+            f"epoch {epoch} of {self._epochs}, {self._experience.steps:,} real steps: "
+            f"score {mean:.2f}, best {best:.2f}",
+        )
+
+    def _repeat(
+        self, step: Callable[[], _Figures], steps: int, name: str, bar: ProgressBar
+    ) -> None:
+        """Trains for the rest of a phase's steps, and shows how it goes."""
+        recent: list[_Figures] = []
+        while self._progress.done < steps:
+            recent.append(step())
+            done = self._progress.done + 1
+            self._progress = replace(self._progress, done=done)
+            if done % _STEPS_A_LOG == 0 or done == steps:
+                figures = _log(self._writer, self._training_steps, name, recent)
+                bar.update(self._training_steps, f"{self._where()}, {figures}")
+                recent.clear()
+            self._leave_if_asked()
+            if done % self._config.checkpoint_every == 0:
+                self._save_checkpoint()
+
+    def _where(self) -> str:
+        score = "" if self._progress.score is None else f", score {self._progress.score:.2f}"
+        epoch = f"epoch {self._progress.epoch} of {self._epochs}"
+        return f"{epoch}, {self._experience.steps:,} real steps{score}"
+
+    def _end_phase(self) -> None:
+        self._progress = self._progress.after_phase()
+        self._save_checkpoint()
+
+    def _play_on(self, steps: int) -> None:
+        finished = self._experience.collect(
+            self._player, steps, epsilon=self._config.epsilon, should_stop=self._stop
+        )
+        if self._stop():
+            # What was collected of the phase is collected again.
+            raise Stopped(self._how_to_go_on())
+        _log_games(self._writer, self._training_steps, finished)
+        self._writer.add_scalar("real/steps", self._experience.steps, self._training_steps)
+
+    def _play_agent(self, episodes: int, seed: int) -> RealScores:
+        return self._play("agent", ActorCriticPolicy(self._network, seed=seed), episodes, seed)
+
+    def _play(self, player: str, policy: Policy, episodes: int, seed: int) -> RealScores:
+        def on_step(_: int) -> None:
+            if self._stop():
+                raise Stopped(self._how_to_go_on())
+
+        games = PlayConfig(episodes, num_envs=_GAMES_AT_ONCE, seed=seed)
+        return play_games(self._environment, policy, games, player=player, on_step=on_step)
+
+    def _leave_if_asked(self) -> None:
+        if self._stop():
+            self._save_checkpoint()
+            raise Stopped(self._how_to_go_on())
+
+    def _how_to_go_on(self) -> str:
+        return f"stopped in epoch {self._progress.epoch}: add --resume to go on"
+
+    def _begin_to_learn(self) -> Learning:
+        return Learning(
+            self._config, self._world_model, self._network, self._replay, self._device, self._epochs
+        )
+
+    def _save_checkpoint(self) -> None:
+        state: dict[str, Any] = {
+            "progress": self._progress.to_dict(),
+            "experience": self._experience.state_dict(),
+            "player": self._player.state_dict(),
+            "learning": None if self._learning is None else self._learning.state_dict(),
+        }
+        save_checkpoint(self._run.checkpoint, state)
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self._run.checkpoint, self._device)
+        if state is None:
+            return
+        self._progress = Progress.from_dict(state["progress"], str(self._run.checkpoint))
+        self._experience.load_state_dict(state["experience"])
+        self._player.load_state_dict(state["player"])
+        if state["learning"] is not None:
+            self._learning = self._begin_to_learn()
+            self._learning.load_state_dict(state["learning"])
+
+    def _save_world(self, folder: Path) -> None:
+        """Saves the world model with its card, where its dreams begin, and the actor-critic."""
+        model = self._learn.world_model.fitted
+        model.origin = Origin(
+            environment=self._environment,
+            fit=self._how_it_was_fit(),
+            agent=self._config.actor_critic,
+        )
+        contexts = self._learn.draw_contexts(self._progress.epoch)
+        opened = _opened_by(folder)
+        card = model_card(
+            self._config.game, self._command, model, self._replay, None, opened_by=opened
+        )
+
+        def write_the_rest(staging: Path) -> None:
+            contexts.save(staging)
+            write_actor_critic(self._network, staging)
+            (staging / CARD_FILE).write_text(card)
+
+        with naming_disk_errors(folder):
+            model.save(folder, also=write_the_rest)
+
+    def _how_it_was_fit(self) -> dict[str, Any]:
+        return {
+            "dreamenv": version("dreamenv"),
+            "command": self._command,
+            "settings": self._config.to_dict(),
+            "epoch": self._progress.epoch,
+            "real_steps": self._experience.steps,
+        }
+
+
+def _rare_rewards(replay: Replay) -> int:
+    """Returns how many rewards were of other signs than the most common one."""
+    signs = replay.reward_signs
+    counts = signs.negative, signs.zero, signs.positive
+    return sum(counts) - max(counts)
+
+
+def _opened_by(folder: Path) -> str:
+    return f'dreamenv.DreamEnv(world_model="{folder}")'
+
+
+def _log(writer: SummaryWriter, step: int, name: str, recent: list[_Figures]) -> str:
+    """Writes the means of recent steps to the curves, and returns them as text."""
+    stacked = torch.stack([torch.stack(list[Tensor](each)) for each in recent])
+    means = dict(zip(recent[0]._fields, stacked.nanmean(dim=0).tolist(), strict=True))
+    for part, mean in means.items():
+        writer.add_scalar(f"{name}/{part}", mean, step)
+    return ", ".join(f"{part} {mean:.3f}" for part, mean in means.items())
+
+
+def _log_games(writer: SummaryWriter, step: int, finished: tuple[FinishedGame, ...]) -> None:
+    if not finished:
+        return
+    scores = [game.score for game in finished]
+    writer.add_scalar("real/score", sum(scores) / len(scores), step)

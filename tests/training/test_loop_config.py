@@ -1,0 +1,52 @@
+from typing import Any
+
+import pytest
+
+from dreamenv.errors import ConfigError
+from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
+
+
+def test_the_defaults_are_those_of_the_paper() -> None:
+    schedule = ScheduleConfig()
+    # 5,000 real steps, 950 times 100, and 50 epochs more.
+    assert schedule.epochs(collected_first=5_000) == 1 + 950 + 50
+    assert schedule.epochs(collected_first=10_000) == 1 + 900 + 50
+    config = TrainConfig("ALE/Pong-v5")
+    assert (config.world_model.steps, schedule.world_model_steps) == (10_000, 400)
+    assert (config.agent.steps, schedule.agent_steps) == (5_000, 400)
+    assert config.epsilon == 0.01
+    assert (config.agent.num_envs, config.agent.rollout_length) == (32, 15)
+
+
+def test_every_real_step_is_collected_once() -> None:
+    schedule = ScheduleConfig(first_steps=30, first_steps_limit=50, epoch_steps=40, steps=150)
+    collected, epochs = 30, 1
+    while schedule.real_steps(collected) > 0:
+        collected += schedule.real_steps(collected)
+        epochs += 1
+    assert collected == 150
+    assert schedule.epochs(collected_first=30) == epochs + schedule.epochs_after
+    assert schedule.real_steps(150) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"first_steps": 0}, "first_steps"),
+        ({"epoch_steps": 0}, "epoch_steps"),
+        ({"test_every": 0}, "test_every"),
+        ({"test_episodes": 0}, "test_episodes"),
+        ({"epochs_after": -1}, "epochs_after"),
+        ({"first_rewards": -1}, "first_rewards"),
+        ({"first_steps": 20_000}, "first_steps_limit"),
+        ({"first_steps_limit": 200_000}, "steps"),
+    ],
+)
+def test_schedules_that_cannot_work_are_refused(settings: dict[str, Any], names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        ScheduleConfig(**settings)
+
+
+def test_a_run_is_named_after_its_game() -> None:
+    assert str(TrainConfig("ALE/Pong-v5").run_folder.path) == "runs/Pong-train"
+    assert str(TrainConfig("ALE/Pong-v5", out="a/b").run_folder.path) == "a/b"
