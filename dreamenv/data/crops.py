@@ -75,11 +75,13 @@ class Cropper:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next squares."""
-        return {"generator": self._generator.get_state()}
+        return {"generator": self._generator.get_state(), "usual": self._usual}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self._generator.set_state(state["generator"].cpu())
+        # Not measured anew: the replay may have grown.
+        self._usual = state["usual"].to(self._usual.device)
 
     def _draw_places(self, obs: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Draws a pixel of each segment's frames, int64 [B], numbered row by row."""

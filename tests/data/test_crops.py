@@ -112,6 +112,22 @@ def test_the_state_gives_the_very_next_squares(replay: Replay) -> None:
     assert not torch.equal(first, second)
 
 
+def test_what_is_usual_stays_what_it_was_when_the_replay_grows(replay: Replay) -> None:
+    before = Cropper(replay, SIZE, 1, CPU)
+    still = np.zeros((40, 3, HEIGHT, WIDTH), np.uint8)
+    still[1::2, :, 9, 13] = 200  # what was rare is common now
+    actions, rewards = np.zeros(39, np.int64), np.zeros(39, np.float32)
+    for _ in range(2):  # the first of them is held out
+        replay.append(Episode(still, actions, rewards, terminated=True, truncated=False))
+    after = Cropper(replay, SIZE, 1, CPU)
+    after.load_state_dict(before.state_dict())
+    obs = numbered(50)
+    obs[:, 2] = obs[:, 1]
+    obs[:, 2, :, 3, 3] += 100
+    obs[:, 2, :, 9, 13] += 100
+    assert torch.equal(before.crop(segments(obs)).obs, after.crop(segments(obs)).obs)
+
+
 def test_a_square_has_to_fit_in_a_frame(replay: Replay) -> None:
     Cropper(replay, HEIGHT, 1, CPU)
     with pytest.raises(ConfigError, match="crop is 13; the frames are 12x16: give no more"):
