@@ -26,6 +26,7 @@ from dreamenv.training.loop_config import TrainConfig, architecture
 
 _TIMED_PLAY = 100
 _TIMED_STEPS = 3
+_LONG = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,15 @@ def _time_parts(
 
 
 def _time(act: Callable[[], object], times: int) -> float:
-    """Returns the seconds of one call; the first one, which allocates, is not counted."""
+    """Returns the seconds of one call.
+
+    The first one, which allocates, does not count, but where it takes so long that it is the one.
+    """
+    started = time.perf_counter()
     act()
+    first = time.perf_counter() - started
+    if first > _LONG:
+        return first
     started = time.perf_counter()
     for _ in range(times):
         act()
