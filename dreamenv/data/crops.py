@@ -1,7 +1,7 @@
 """Cropping segments to squares around what changes in them.
 
-In a game nearly all of a frame stands still. A network without a sense of place, of convolutions
-alone, learns from a quarter of a frame what it learns from all of it, if it is the right quarter.
+In a game nearly all of a frame stands still. What moves, and what it meets, is in a small part of
+it, and a network of convolutions learns it there for less work.
 """
 
 from dataclasses import replace
@@ -23,8 +23,8 @@ class Cropper:
     """Cuts one square out of each segment, around a place where its last frame changes.
 
     The place is drawn in proportion to the squared change of the last frame from the one before,
-    over how large it is at that pixel on average: a ball counts for as much as what
-    moves in every frame. Where in the square that place lies varies by half its side.
+    over how large it is at that pixel on average: what rarely changes counts for more. Where in
+    the square that place lies varies by half its side.
 
     The same state gives the same squares on any device: the random numbers are drawn on the CPU.
 
@@ -37,7 +37,7 @@ class Cropper:
         seed: Of the random numbers.
 
     Raises:
-        ConfigError: The frames are no larger than the squares.
+        ConfigError: The squares are larger than the frames.
     """
 
     def __init__(

@@ -29,6 +29,8 @@ class FinishedGame:
 class Experience:
     """Games of a replay's environment, one after the other, that go on from call to call.
 
+    One is played at a time, as published: only the last episode of a replay can grow.
+
     Every step is in the replay when `collect` returns: the episode in progress is its last, and
     grows with the next call. The loss of a life ends an episode, as in training everywhere. What
     the replay has already stays and is not gone on with.
@@ -38,25 +40,18 @@ class Experience:
 
     Args:
         replay: Where the episodes go. Nobody else may add to it.
-        num_envs: How many games are played at once. Only 1, as published: only the last episode
-            of a replay can grow.
         seed: Of the games and of the random actions.
 
     Raises:
-        ConfigError: `num_envs` is not 1, or `seed` is negative.
+        ConfigError: `seed` is negative.
         GameError: The environment cannot be made.
     """
 
-    def __init__(self, replay: Replay, *, num_envs: int = 1, seed: int = 0) -> None:
-        if num_envs != 1:
-            raise ConfigError(
-                f"num_envs is {num_envs}; it must be 1, since only one game at a time can be gone "
-                f"on with: only the last episode of a replay can grow"
-            )
+    def __init__(self, replay: Replay, *, seed: int = 0) -> None:
         if seed < 0:
             raise ConfigError(f"seed is {seed}; it must be at least 0")
         self._replay = replay
-        self._env = make_vector(replay.environment, num_envs, training=True)
+        self._env = make_vector(replay.environment, 1, training=True)
         self._seed = seed
         self._steps = 0
         self._number = 0

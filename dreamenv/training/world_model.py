@@ -33,7 +33,7 @@ class TrainingConfig(Config):
         single_steps: So many steps at the beginning predict one frame a segment, of `predictions`
             times as many segments: as much work, and all of it from real frames.
         crop: Side of the squares around what changes that those steps learn from, instead of from
-            whole frames; see `Cropper`. A quarter of the frame is about a quarter of the work.
+            whole frames; see `Cropper`.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
             predicts worst; see `favour_the_hardest`.
         favour_at: After how many steps it is measured, or measured again, which these are.
