@@ -7,6 +7,7 @@ and Karras et al. (2022).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,13 @@ GROUP_SIZE = 32
 HEAD_SIZE = 8
 EPSILON = 1e-5
 
+Norm = Literal["group", "none"]
+"""What residual blocks do before they scale and shift by the condition.
+
+`group`: GroupNorm, as published, over the whole frame. `none`: nothing, so that a frame is treated
+as any square cut out of it is, whatever lies in the rest.
+"""
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -27,6 +35,8 @@ class Levels:
         channels: Width of each level.
         depths: Residual blocks of each level on the way down.
         attention: Whether the blocks of a level attend.
+        middle_attention: Whether the two blocks at the bottom do.
+        norm: Of the blocks, on all levels.
 
     Raises:
         ConfigError: The three differ in length, or a number in them cannot work.
@@ -35,8 +45,12 @@ class Levels:
     channels: tuple[int, ...]
     depths: tuple[int, ...]
     attention: tuple[bool, ...]
+    middle_attention: bool = True
+    norm: Norm = "group"
 
     def __post_init__(self) -> None:
+        if self.norm not in ("group", "none"):
+            raise ConfigError(f"norm is {self.norm!r}; it must be 'group' or 'none'")
         lengths = len(self.channels), len(self.depths), len(self.attention)
         if not self.channels or len(set(lengths)) > 1:
             raise ConfigError(
@@ -162,19 +176,20 @@ class ActionEmbedding(nn.Module):
         return embedded
 
 
-class AdaptiveGroupNorm(nn.Module):
-    """GroupNorm whose scale and shift are a linear function of the condition."""
+class AdaptiveNorm(nn.Module):
+    """A norm whose scale and shift are a linear function of the condition."""
 
-    def __init__(self, channels: int, cond_channels: int) -> None:
+    def __init__(self, channels: int, cond_channels: int, norm: Norm = "group") -> None:
         super().__init__()
-        self.num_groups = _num_groups(channels)
+        self.num_groups = _num_groups(channels) if norm == "group" else None
         self.linear = nn.Linear(cond_channels, 2 * channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Maps [N, C, H, W] and the condition [N, cond_channels] to [N, C, H, W]."""
-        normalised = F.group_norm(x, self.num_groups, eps=EPSILON)
+        if self.num_groups is not None:
+            x = F.group_norm(x, self.num_groups, eps=EPSILON)
         scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
-        modulated: Tensor = normalised * (1 + scale) + shift
+        modulated: Tensor = x * (1 + scale) + shift
         return modulated
 
 
@@ -211,14 +226,20 @@ class ResidualBlock(nn.Module):
     """Two adaptively normalised 3x3 convolutions beside a shortcut, then attention if asked for."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, cond_channels: int, *, attention: bool
+        self,
+        channels_in: int,
+        channels_out: int,
+        cond_channels: int,
+        *,
+        attention: bool,
+        norm: Norm = "group",
     ) -> None:
         super().__init__()
         same = channels_in == channels_out
         self.skip = nn.Identity() if same else conv1x1(channels_in, channels_out)
-        self.norm1 = AdaptiveGroupNorm(channels_in, cond_channels)
+        self.norm1 = AdaptiveNorm(channels_in, cond_channels, norm)
         self.conv1 = conv3x3(channels_in, channels_out)
-        self.norm2 = AdaptiveGroupNorm(channels_out, cond_channels)
+        self.norm2 = AdaptiveNorm(channels_out, cond_channels, norm)
         self.conv2 = conv3x3(channels_out, channels_out)
         self.attention = SelfAttention(channels_out) if attention else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -241,9 +262,10 @@ class ResidualStack(nn.ModuleList):
         cond_channels: int,
         *,
         attention: bool,
+        norm: Norm,
     ) -> None:
         super().__init__(
-            ResidualBlock(channels_in, channels_out, cond_channels, attention=attention)
+            ResidualBlock(channels_in, channels_out, cond_channels, attention=attention, norm=norm)
             for channels_in, channels_out in zip(widths_in, widths_out, strict=True)
         )
 
@@ -268,7 +290,7 @@ class ResidualStack(nn.ModuleList):
 
 
 class DownPath(nn.Module):
-    """The way down: levels of residual blocks, halved in between, then two with attention.
+    """The way down: levels of residual blocks, halved in between, then two that may attend.
 
     Args:
         levels: Its levels. The input has the width of the first.
@@ -289,10 +311,13 @@ class DownPath(nn.Module):
                     [width] * depth,
                     cond_channels,
                     attention=levels.attention[level],
+                    norm=levels.norm,
                 )
             )
         last = [channels[-1]] * 2
-        self.middle = ResidualStack(last, last, cond_channels, attention=True)
+        self.middle = ResidualStack(
+            last, last, cond_channels, attention=levels.middle_attention, norm=levels.norm
+        )
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """Runs the way down.
@@ -330,6 +355,7 @@ class UpPath(nn.Module):
                     [width] * depth + [above],
                     cond_channels,
                     attention=levels.attention[level],
+                    norm=levels.norm,
                 )
             )
 

@@ -18,6 +18,7 @@ from dreamenv.models.blocks import (
     ActionEmbedding,
     FourierFeatures,
     Levels,
+    Norm,
     UNet,
     check_fold,
     conv3x3,
@@ -41,6 +42,9 @@ class DenoiserConfig(Config):
         channels: Width of each level of the U-Net, from the finest.
         depths: Residual blocks of each level.
         attention: Whether the blocks of a level attend.
+        middle_attention: Whether the two blocks at the bottom of the U-Net do.
+        norm: Of the residual blocks: `group`, as published, or `none`, with which the network does
+            to a square cut out of a frame what it does to the frame; see `TrainingConfig.crop`.
         fold: Squares of so many pixels a side become channels before the U-Net: 1, 2 or 4.
         target: What is denoised. `frame`: the next frame, in [-1, 1]. `change`: the difference
             of the next frame from the last, over its standard deviation in the data.
@@ -63,6 +67,8 @@ class DenoiserConfig(Config):
     channels: tuple[int, ...] = (64, 64, 64, 64)
     depths: tuple[int, ...] = (2, 2, 2, 2)
     attention: tuple[bool, ...] = (False, False, False, False)
+    middle_attention: bool = True
+    norm: Norm = "group"
     fold: int = 1
     target: Literal["frame", "change"] = "frame"
     past: Literal["frames", "changes"] = "frames"
@@ -112,7 +118,7 @@ class DenoiserConfig(Config):
         Raises:
             ConfigError: They cannot work.
         """
-        return Levels(self.channels, self.depths, self.attention)
+        return Levels(self.channels, self.depths, self.attention, self.middle_attention, self.norm)
 
     @property
     def multiple(self) -> int:
@@ -167,7 +173,7 @@ class DenoiserNetwork(nn.Module):
         self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
         self.conv_in = conv3x3((length + 1) * obs_channels * squares, first)
         self.unet = UNet(config.levels, cond)
-        self.norm_out = group_norm(first)
+        self.norm_out = group_norm(first) if config.norm == "group" else nn.Identity()
         self.conv_out = conv3x3(first, obs_channels * squares)
         nn.init.zeros_(self.conv_out.weight)
 

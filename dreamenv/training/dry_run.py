@@ -103,9 +103,11 @@ def _time_steps(
     trainer = WorldModelTrainer(model, training, device)
     context, rows = config.denoiser.context_length, training.batch_size
     single_steps = min(training.single_steps, training.steps)
-    square = frame if training.crop is None else (training.crop, training.crop)
-    single = _noise_segments(model, rows * training.predictions, context + 1, square, device)
-    later = _noise_segments(model, rows, context + training.predictions, frame, device)
+    squares, later_squares = (
+        frame if side is None else (side, side) for side in (training.crop, training.unrolled_crop)
+    )
+    single = _noise_segments(model, training.singles, context + 1, squares, device)
+    later = _noise_segments(model, rows, context + training.predictions, later_squares, device)
     for_heads = _noise_segments(
         model, training.reward_end_batch_size, training.reward_end_length, frame, device
     )

@@ -30,10 +30,13 @@ class TrainingConfig(Config):
         reward_end_batch_size: Segments a step of the heads.
         predictions: Frames a segment that the denoiser predicts, each but the first after its own
             prediction.
-        single_steps: So many steps at the beginning predict one frame a segment, of `predictions`
-            times as many segments: as much work, and all of it from real frames.
+        single_steps: So many steps at the beginning predict one frame a segment: all of their
+            work is from real frames.
         crop: Side of the squares around what changes that those steps learn from, instead of from
             whole frames; see `Cropper`.
+        single_batch_size: Segments a step of those; None for `predictions` times `batch_size`.
+        unrolled_crop: Side of the squares that the other steps learn from, or None for whole
+            frames.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
             predicts worst; see `favour_the_hardest`.
         favour_at: After how many steps it is measured, or measured again, which these are.
@@ -54,6 +57,8 @@ class TrainingConfig(Config):
     predictions: int = 2
     single_steps: int = 0
     crop: int | None = None
+    single_batch_size: int | None = None
+    unrolled_crop: int | None = None
     favoured_share: float = 0.0
     favour_at: tuple[int, ...] = ()
     reward_end_length: int = 19
@@ -67,6 +72,11 @@ class TrainingConfig(Config):
     bf16: bool = True
     compile: bool = False
 
+    @property
+    def singles(self) -> int:
+        """Segments a step of those that predict one frame each."""
+        return self.single_batch_size or self.predictions * self.batch_size
+
     def __post_init__(self) -> None:
         at_least_one = "batch_size", "reward_end_batch_size", "predictions", "reward_end_every"
         for name in ("steps", *at_least_one):
@@ -76,11 +86,14 @@ class TrainingConfig(Config):
             raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
         if not 0 <= self.favoured_share <= 1:
             raise ConfigError(f"favoured_share is {self.favoured_share}; it must be in [0, 1]")
-        if self.crop is not None and (self.crop < 1 or self.single_steps == 0):
-            raise ConfigError(
-                f"crop is {self.crop} and single_steps {self.single_steps}; both must be at least "
-                f"1, or crop left out"
-            )
+        for name in "crop", "single_batch_size":
+            if (given := getattr(self, name)) is not None and min(given, self.single_steps) < 1:
+                raise ConfigError(
+                    f"{name} is {given} and single_steps {self.single_steps}; both must be at "
+                    f"least 1, or {name} left out"
+                )
+        if self.unrolled_crop is not None and self.unrolled_crop < 1:
+            raise ConfigError(f"unrolled_crop is {self.unrolled_crop}; it must be at least 1")
         if (self.favoured_share > 0) != bool(self.favour_at) or min(self.favour_at, default=1) < 1:
             raise ConfigError(
                 f"favoured_share is {self.favoured_share} and favour_at {self.favour_at}; give a "
@@ -131,7 +144,7 @@ class Batches:
         self._drawn = self._favoured_at = 0
         self._single = draw(
             segment_length=context_length + 1,
-            batch_size=config.batch_size * config.predictions,
+            batch_size=config.singles,
             beyond_end=False,
             seed=seed + 2,
         )
@@ -147,10 +160,9 @@ class Batches:
             beyond_end=True,
             seed=seed + 1,
         )
-        self._cropper = (
-            None
-            if config.crop is None
-            else Cropper(replay, config.crop, denoiser.multiple, device, seed + 3)
+        self._single_cropper, self._unrolled_cropper = (
+            None if side is None else Cropper(replay, side, denoiser.multiple, device, seed + add)
+            for side, add in ((config.crop, 3), (config.unrolled_crop, 4))
         )
 
     def draw(self) -> tuple[Segments, Segments | None]:
@@ -159,8 +171,9 @@ class Batches:
         heads_learn = self._drawn % self._config.reward_end_every == 0
         self._drawn += 1
         segments = (self._single if is_single else self._denoiser).sample()
-        if is_single and self._cropper is not None:
-            segments = self._cropper.crop(segments)
+        cropper = self._single_cropper if is_single else self._unrolled_cropper
+        if cropper is not None:
+            segments = cropper.crop(segments)
         return segments, self._reward_end.sample() if heads_learn else None
 
     @property
@@ -179,7 +192,8 @@ class Batches:
         return {
             "drawn": self._drawn,
             "favoured_at": self._favoured_at,
-            "cropper": None if self._cropper is None else self._cropper.state_dict(),
+            "single_cropper": self._single_cropper and self._single_cropper.state_dict(),
+            "unrolled_cropper": self._unrolled_cropper and self._unrolled_cropper.state_dict(),
             "single": self._single.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
@@ -188,8 +202,10 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self._drawn, self._favoured_at = state["drawn"], state["favoured_at"]
-        if self._cropper is not None:
-            self._cropper.load_state_dict(state["cropper"])
+        if self._single_cropper is not None:
+            self._single_cropper.load_state_dict(state["single_cropper"])
+        if self._unrolled_cropper is not None:
+            self._unrolled_cropper.load_state_dict(state["unrolled_cropper"])
         self._single.load_state_dict(state["single"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])

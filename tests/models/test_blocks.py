@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from dreamenv.errors import ConfigError
 from dreamenv.models.blocks import (
-    AdaptiveGroupNorm,
+    AdaptiveNorm,
     FourierFeatures,
     Levels,
+    Norm,
     ResidualBlock,
     SelfAttention,
     UNet,
@@ -74,12 +75,51 @@ def test_attention_carries_every_pixel_to_every_other() -> None:
 
 @torch.no_grad()
 def test_the_condition_scales_and_shifts_what_was_normalised() -> None:
-    norm = AdaptiveGroupNorm(8, cond_channels=2)
+    norm = AdaptiveNorm(8, cond_channels=2)
     torch.nn.init.zeros_(norm.linear.weight)
     norm.linear.bias[:8], norm.linear.bias[8:] = 1.0, 3.0
     y = norm(5 + 7 * torch.randn(4, 8, 16, 16), torch.zeros(4, 2))
     assert torch.allclose(y.mean(dim=(1, 2, 3)), torch.full((4,), 3.0), atol=1e-4)
     assert torch.allclose(y.std(dim=(1, 2, 3)), torch.full((4,), 2.0), atol=1e-2)
+
+
+@torch.no_grad()
+def test_without_a_norm_the_condition_scales_and_shifts_what_it_is_given() -> None:
+    norm = AdaptiveNorm(8, cond_channels=2, norm="none")
+    torch.nn.init.zeros_(norm.linear.weight)
+    norm.linear.bias[:8], norm.linear.bias[8:] = 1.0, 3.0
+    x = 5 + 7 * torch.randn(4, 8, 16, 16)
+    assert torch.allclose(norm(x, torch.zeros(4, 2)), 2 * x + 3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("norm", "the_same"), [("none", True), ("group", False)])
+def test_without_norm_and_attention_a_square_is_treated_as_in_its_frame(
+    norm: Norm, the_same: bool
+) -> None:
+    levels = Levels((8, 16), (1, 1), (False, False), middle_attention=False, norm=norm)
+    unet = UNet(levels, cond_channels=4).double()
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    frame = torch.randn(1, 8, 96, 96, dtype=torch.float64)
+    condition = torch.randn(1, 4, dtype=torch.float64)
+    in_frame = unet(frame, condition)[..., 44:52, 44:52]
+    alone = unet(frame[..., 16:80, 16:80], condition)[..., 28:36, 28:36]
+    assert torch.allclose(in_frame, alone) == the_same
+
+
+@pytest.mark.parametrize("middle_attention", [True, False])
+def test_the_middle_attends_where_it_is_to(middle_attention: bool) -> None:
+    levels = Levels((8, 16), (1, 1), (False, False), middle_attention=middle_attention)
+    attending = [
+        module for module in UNet(levels, 4).modules() if isinstance(module, SelfAttention)
+    ]
+    assert len(attending) == 2 * middle_attention
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(ConfigError, match="norm is 'batch'"):
+        Levels((8,), (1,), (False,), norm="batch")  # type: ignore[arg-type]
 
 
 def test_fourier_features_are_cosines_then_sines() -> None:

@@ -128,10 +128,30 @@ def test_the_first_steps_may_learn_from_parts_of_frames(
     assert np.isfinite(losses).all()
 
 
-def test_parts_of_frames_go_on_where_their_state_was_taken(
+def test_each_kind_of_step_may_have_its_own_batch_and_squares(
     played: Replay, tiny_model: TinyModel
 ) -> None:
-    config = replace(CONFIG, single_steps=9, crop=8)
+    model = tiny_model()
+    config = replace(
+        CONFIG,
+        batch_size=3,
+        predictions=2,
+        single_steps=1,
+        crop=4,
+        single_batch_size=5,
+        unrolled_crop=8,
+    )
+    batches = Batches(played, model, config, CPU, seed=0)
+    shapes = [batches.draw()[0].obs.shape for _ in range(2)]
+    length, channels = model.config.denoiser.context_length, model.config.obs_shape[0]
+    assert shapes == [(5, length + 1, channels, 4, 4), (3, length + 2, channels, 8, 8)]
+
+
+@pytest.mark.parametrize("parts", [{"single_steps": 9, "crop": 8}, {"unrolled_crop": 8}])
+def test_parts_of_frames_go_on_where_their_state_was_taken(
+    played: Replay, tiny_model: TinyModel, parts: dict[str, int]
+) -> None:
+    config = replace(CONFIG, **parts)  # type: ignore[arg-type]
     one, other = (Batches(played, tiny_model(), config, CPU, seed=seed) for seed in (0, 1))
     one.draw()
     other.load_state_dict(copy.deepcopy(one.state_dict()))
@@ -348,6 +368,8 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("favoured_share", 0.5),  # at no step
         ("favour_at", (5,)),  # of no share
         ("crop", 8),  # without single_steps
+        ("single_batch_size", 8),  # likewise
+        ("unrolled_crop", 0),
         ("reward_end_every", 0),
         ("reward_end_length", 1),
         ("ema_decay", 1.0),
