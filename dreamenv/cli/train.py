@@ -21,7 +21,7 @@ class Options:
     """Learn to play in imagination: collect, refresh the world model, train the agent in it.
 
     Attributes:
-        config: What learns to play what, and how.
+        config: Who learns to play what, and how.
         preset: Where the settings start from.
         resume: Go on with the run that was begun with the same settings.
         overwrite: Replace the run.

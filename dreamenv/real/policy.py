@@ -1,6 +1,6 @@
 """Who plays: what chooses the actions of many games at once."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,16 @@ class Policy(Protocol):
         """
 
 
+class StatefulPolicy(Policy, Protocol):
+    """A policy with chance and memory of its own, which can be kept and brought back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly, but for what it learned."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+
+
 class RandomPolicy:
     """Plays all actions equally often, whatever it sees.
 
@@ -44,6 +54,14 @@ class RandomPolicy:
     def act(self, obs: Frames, starts: Flags) -> Actions:  # noqa: ARG002
         """See `Policy`."""
         return self._random.integers(self._num_actions, size=len(obs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `StatefulPolicy`."""
+        return {"random": self._random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `StatefulPolicy`."""
+        self._random.bit_generator.state = state["random"]
 
 
 def to_channels_first(frames: npt.NDArray[np.uint8]) -> Frames:

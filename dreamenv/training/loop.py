@@ -1,4 +1,4 @@
-"""DIAMOND's loop: collect, refresh the world model, train the actor-critic in its dreams."""
+"""DIAMOND's loop: collect, refresh the world model, train the agent in its dreams."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dreamenv.config import Config
@@ -19,28 +18,25 @@ from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.evaluation.real_scores import PlayConfig, RealScores, play_games, scores_table
 from dreamenv.files import atomic_file
-from dreamenv.models.actor_critic import ActorCritic
-from dreamenv.models.actor_critic_file import write_actor_critic
 from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, say
 from dreamenv.real import describe
 from dreamenv.real.policy import Policy, RandomPolicy
-from dreamenv.training.actor_critic import ActorCriticStatistics
-from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.experience import Experience, FinishedGame
 from dreamenv.training.learning import Learning
+from dreamenv.training.loop_agent import Figures
+from dreamenv.training.loop_agents import make_loop_agent
 from dreamenv.training.loop_config import TrainConfig, architecture
 from dreamenv.training.model_card import CARD_FILE, model_card
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
-from dreamenv.training.world_model import Losses
 
 RESULTS_FILE = "results.json"
 
 Phase = Literal["collect", "world_model", "agent", "test"]
-_Figures = Losses | ActorCriticStatistics
 _NEXT: dict[Phase, Phase] = {"collect": "world_model", "world_model": "agent", "agent": "test"}
 _STEPS_A_LOG = 10
+_FIGURES_SHOWN = 5
 _GAMES_AT_ONCE = 10
 
 
@@ -106,7 +102,7 @@ def train(
     numbers that it would have had.
 
     Args:
-        config: What learns to play what, and how.
+        config: Who learns to play what, and how.
         console: Where progress is shown.
         resume: Go on with the run that was begun in the folder.
         overwrite: Replace a run in the folder.
@@ -151,10 +147,7 @@ class _Loop:
         self._experience = Experience(self._replay, seed=config.seed)
         torch.manual_seed(config.seed)
         self._world_model = WorldModel(architecture(config, environment)).to(self._device)
-        self._network = ActorCritic(
-            config.actor_critic, environment.obs_shape, environment.num_actions
-        ).to(self._device)
-        self._player = ActorCriticPolicy(self._network, seed=config.seed)
+        self._agent = make_loop_agent(config, environment, self._device)
         self._progress = Progress()
         self._learning: Learning | None = None
         self._restore()
@@ -243,10 +236,11 @@ class _Loop:
         self._repeat(self._learn.fit_step, steps, "world_model", bar)
 
     def _train_agent(self, bar: ProgressBar) -> None:
-        first = self._config.agent.steps
+        first = self._config.imagination.steps
         steps = first if self._progress.epoch == 1 else self._config.schedule.agent_steps
         self._learn.begin_dreams(self._progress.epoch)
-        self._repeat(self._learn.agent.step, steps, "agent", bar)
+        self._repeat(self._agent.step, steps, "agent", bar)
+        self._agent.end_dreams()
 
     def _test(self) -> None:
         epoch, schedule = self._progress.epoch, self._config.schedule
@@ -269,11 +263,9 @@ class _Loop:
             f"score {mean:.2f}, best {best:.2f}",
         )
 
-    def _repeat(
-        self, step: Callable[[], _Figures], steps: int, name: str, bar: ProgressBar
-    ) -> None:
+    def _repeat(self, step: Callable[[], Figures], steps: int, name: str, bar: ProgressBar) -> None:
         """Trains for the rest of a phase's steps, and shows how it goes."""
-        recent: list[_Figures] = []
+        recent: list[Figures] = []
         while self._progress.done < steps:
             recent.append(step())
             done = self._progress.done + 1
@@ -297,7 +289,7 @@ class _Loop:
 
     def _play_on(self, steps: int) -> None:
         finished = self._experience.collect(
-            self._player, steps, epsilon=self._config.epsilon, should_stop=self._stop
+            self._agent.player, steps, epsilon=self._config.epsilon, should_stop=self._stop
         )
         if self._stop():
             # What was collected of the phase is collected again.
@@ -306,7 +298,7 @@ class _Loop:
         self._writer.add_scalar("real/steps", self._experience.steps, self._training_steps)
 
     def _play_agent(self, episodes: int, seed: int) -> RealScores:
-        return self._play("agent", ActorCriticPolicy(self._network, seed=seed), episodes, seed)
+        return self._play("agent", self._agent.new_player(seed), episodes, seed)
 
     def _play(self, player: str, policy: Policy, episodes: int, seed: int) -> RealScores:
         def on_step(_: int) -> None:
@@ -326,14 +318,14 @@ class _Loop:
 
     def _begin_to_learn(self) -> Learning:
         return Learning(
-            self._config, self._world_model, self._network, self._replay, self._device, self._epochs
+            self._config, self._world_model, self._agent, self._replay, self._device, self._epochs
         )
 
     def _save_checkpoint(self) -> None:
         state: dict[str, Any] = {
             "progress": self._progress.to_dict(),
             "experience": self._experience.state_dict(),
-            "player": self._player.state_dict(),
+            "agent": self._agent.state_dict(),
             "learning": None if self._learning is None else self._learning.state_dict(),
         }
         save_checkpoint(self._run.checkpoint, state)
@@ -344,18 +336,18 @@ class _Loop:
             return
         self._progress = Progress.from_dict(state["progress"], str(self._run.checkpoint))
         self._experience.load_state_dict(state["experience"])
-        self._player.load_state_dict(state["player"])
         if state["learning"] is not None:
             self._learning = self._begin_to_learn()
             self._learning.load_state_dict(state["learning"])
+        self._agent.load_state_dict(state["agent"])
 
     def _save_world(self, folder: Path) -> None:
-        """Saves the world model with its card, where its dreams begin, and the actor-critic."""
+        """Saves the world model with its card, where its dreams begin, and the agent."""
         model = self._learn.world_model.fitted
         model.origin = Origin(
             environment=self._environment,
             fit=self._how_it_was_fit(),
-            agent=self._config.actor_critic,
+            agent=self._agent.architecture,
         )
         contexts = self._learn.draw_contexts(self._progress.epoch)
         opened = _opened_by(folder)
@@ -365,7 +357,7 @@ class _Loop:
 
         def write_the_rest(staging: Path) -> None:
             contexts.save(staging)
-            write_actor_critic(self._network, staging)
+            self._agent.save(staging)
             (staging / CARD_FILE).write_text(card)
 
         with naming_disk_errors(folder):
@@ -392,13 +384,16 @@ def _opened_by(folder: Path) -> str:
     return f'dreamenv.DreamEnv(world_model="{folder}")'
 
 
-def _log(writer: SummaryWriter, step: int, name: str, recent: list[_Figures]) -> str:
-    """Writes the means of recent steps to the curves, and returns them as text."""
-    stacked = torch.stack([torch.stack(list[Tensor](each)) for each in recent])
-    means = dict(zip(recent[0]._fields, stacked.nanmean(dim=0).tolist(), strict=True))
+def _log(writer: SummaryWriter, step: int, name: str, recent: list[Figures]) -> str:
+    """Writes the means of recent steps to the curves, and returns the first of them as text."""
+    parts = dict.fromkeys(part for each in recent for part in each)
+    values = {part: [each[part] for each in recent if part in each] for part in parts}
+    stacked = torch.stack([torch.stack(each).nanmean() for each in values.values()])
+    means = dict(zip(parts, stacked.tolist(), strict=True))
     for part, mean in means.items():
         writer.add_scalar(f"{name}/{part}", mean, step)
-    return ", ".join(f"{part} {mean:.3f}" for part, mean in means.items())
+    shown = list(means.items())[:_FIGURES_SHOWN]
+    return ", ".join(f"{part} {mean:.3f}" for part, mean in shown)
 
 
 def _log_games(writer: SummaryWriter, step: int, finished: tuple[FinishedGame, ...]) -> None:

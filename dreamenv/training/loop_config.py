@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from dreamenv.config import Config
 from dreamenv.devices import AUTO
@@ -15,16 +16,19 @@ from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig
 from dreamenv.registration import NAME_PATTERN
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig
+from dreamenv.training.agents import AlgorithmName
 from dreamenv.training.fit_config import short_name
 from dreamenv.training.run_folder import RunFolder
 from dreamenv.training.world_model import TrainingConfig
+
+AgentName = Literal["diamond"] | AlgorithmName
 
 
 @dataclass(frozen=True)
 class ScheduleConfig(Config):
     """When what happens. The defaults are `atari100k`'s (Alonso et al. 2024, appendix).
 
-    The steps that world model and actor-critic learn in the first epoch are their own `steps`.
+    The steps that world model and agent learn in the first epoch are their own `steps`.
 
     Attributes:
         first_steps: Real steps of the first epoch, at least.
@@ -35,7 +39,7 @@ class ScheduleConfig(Config):
         steps: Real steps in all.
         epochs_after: Epochs that follow without collecting.
         world_model_steps: Training steps of the world model in every later epoch.
-        agent_steps: Training steps of the actor-critic in every later epoch.
+        agent_steps: Training steps of the agent in every later epoch.
         test_every: Epochs between tests.
         test_episodes: Games of a test.
         final_episodes: Games of the test at the end.
@@ -99,9 +103,14 @@ class TrainConfig(Config):
             end of each of its parts.
         seed: Of games, batches, noise, dreams and actions.
         device: Where to learn: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        agent: Who learns: DIAMOND's actor-critic, or an algorithm of stable-baselines3 or
+            sb3-contrib. Of `imagination` those take steps, num_envs and rollout_length (of those
+            that cut their rollouts it is the length, of all the horizon of the dreams); the rest
+            are their own settings, those of `train-agent`.
+        frame_stack: How many frames such an algorithm sees at once. The actor-critic remembers.
         schedule: When what happens.
         world_model: How the world model is fitted.
-        agent: How the actor-critic is trained.
+        imagination: How the actor-critic is trained.
         denoiser: Architecture and noise of the denoiser.
         reward_end: Architecture of the reward and termination heads.
         sampler: Noise levels that the next frame is drawn with.
@@ -117,16 +126,18 @@ class TrainConfig(Config):
     checkpoint_every: int = 1000
     seed: int = 0
     device: str = AUTO
+    agent: AgentName = "diamond"
+    frame_stack: int = 4
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     world_model: TrainingConfig = field(default_factory=TrainingConfig)
-    agent: ActorCriticTrainingConfig = field(default_factory=ActorCriticTrainingConfig)
+    imagination: ActorCriticTrainingConfig = field(default_factory=ActorCriticTrainingConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     reward_end: RewardEndConfig = field(default_factory=RewardEndConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
     def __post_init__(self) -> None:
-        for name in ("contexts", "checkpoint_every"):
+        for name in ("contexts", "checkpoint_every", "frame_stack"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.epsilon <= 1:

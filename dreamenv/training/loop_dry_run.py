@@ -15,13 +15,12 @@ from dreamenv.data import Replay
 from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.evaluation.real_scores import PlayConfig, play_games
-from dreamenv.models.actor_critic import ActorCritic
 from dreamenv.models.world_model import WorldModel
 from dreamenv.progress import format_seconds
 from dreamenv.real import describe
-from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.experience import Experience
 from dreamenv.training.learning import Learning
+from dreamenv.training.loop_agents import make_loop_agent
 from dreamenv.training.loop_config import TrainConfig, architecture
 
 _TIMED_PLAY = 100
@@ -79,25 +78,23 @@ def _time_parts(
     device, schedule = resolve_device(config.device), config.schedule
     torch.manual_seed(config.seed)
     world_model = WorldModel(architecture(config, environment)).to(device)
-    network = ActorCritic(config.actor_critic, environment.obs_shape, environment.num_actions).to(
-        device
-    )
-    policy = ActorCriticPolicy(network)
+    agent = make_loop_agent(config, environment, device)
     experience = Experience(replay)
     try:
-        play = _time(partial(experience.collect, policy, _TIMED_PLAY), 1) / _TIMED_PLAY
+        play = _time(partial(experience.collect, agent.player, _TIMED_PLAY), 1) / _TIMED_PLAY
     finally:
         experience.close()
     epochs = schedule.epochs(schedule.first_steps)
-    learning = Learning(config, world_model, network, replay, device, epochs)
-    fit = _time(lambda: learning.fit_step().denoiser.item(), _TIMED_STEPS)
-    act = _time(lambda: learning.agent.step().value.item(), _TIMED_STEPS)
+    learning = Learning(config, world_model, agent, replay, device, epochs)
+    fit = _time(lambda: learning.fit_step()["denoiser"].item(), _TIMED_STEPS)
+    act = _time(lambda: agent.step()["reward"].item(), _TIMED_STEPS)
+    policy = agent.new_player(config.seed)
     game = _time(lambda: play_games(environment, policy, PlayConfig(episodes=1), player="agent"), 1)
     tests = -(-epochs // schedule.test_every) * schedule.test_episodes
     return (
         _Part("real steps", schedule.steps, play),
         _Part("steps of the world model", learning.fit_steps, fit),
-        _Part("steps of the actor-critic", learning.agent_steps, act),
+        _Part("steps of the agent", learning.agent_steps, act),
         _Part("games of tests", tests + 2 * schedule.final_episodes, game),
     )
 

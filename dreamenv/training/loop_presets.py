@@ -63,7 +63,7 @@ def tiny(env: str) -> TrainConfig:
         ),
         denoiser=replace(start.denoiser, cond_channels=64, channels=(16, 32, 32)),
         reward_end=replace(start.reward_end, cond_channels=32, channels=(16, 32, 32), lstm_dim=64),
-        agent=ActorCriticTrainingConfig(steps=20, num_envs=8, rollout_length=8),
+        imagination=ActorCriticTrainingConfig(steps=20, num_envs=8, rollout_length=8),
         actor_critic=ActorCriticConfig(channels=(16, 16, 32, 32), lstm_dim=64),
     )
 

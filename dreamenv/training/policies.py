@@ -13,7 +13,7 @@ from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
-from dreamenv.real.policy import Actions, Flags, Frames, Policy
+from dreamenv.real.policy import Actions, Flags, Frames, Policy, StatefulPolicy
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 
 RANDOM = "random"
@@ -80,6 +80,17 @@ class AgentPolicy:
         random_actions = self._random.integers(self._agent.action_space.n, size=len(obs))
         return np.where(at_random, random_actions, actions).astype(np.int64)
 
+    def state_dict(self) -> dict[str, Any]:
+        """See `StatefulPolicy`."""
+        memory = None if self._state is None else [torch.tensor(part) for part in self._state]
+        return {"random": self._random.bit_generator.state, "memory": memory}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `StatefulPolicy`."""
+        self._random.bit_generator.state = state["random"]
+        memory = state["memory"]
+        self._state = None if memory is None else tuple(part.cpu().numpy() for part in memory)
+
 
 class StackingPolicy:
     """Shows a policy the last k frames of each game, oldest first, along the channels.
@@ -91,7 +102,7 @@ class StackingPolicy:
         frame_stack: k.
     """
 
-    def __init__(self, policy: Policy, frame_stack: int) -> None:
+    def __init__(self, policy: StatefulPolicy, frame_stack: int) -> None:
         self._policy = policy
         self._frame_stack = frame_stack
         self._frames: Frames | None = None  # [N, k, C, H, W]
@@ -108,6 +119,17 @@ class StackingPolicy:
         stacked = self._frames.reshape(count, self._frame_stack * channels, height, width)
         return self._policy.act(stacked, starts)
 
+    def state_dict(self) -> dict[str, Any]:
+        """See `StatefulPolicy`."""
+        frames = None if self._frames is None else torch.tensor(self._frames)
+        return {"frames": frames, "policy": self._policy.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `StatefulPolicy`."""
+        frames = state["frames"]
+        self._frames = None if frames is None else frames.cpu().numpy()
+        self._policy.load_state_dict(state["policy"])
+
 
 def agent_policy(
     agent: Any,
@@ -116,7 +138,7 @@ def agent_policy(
     name: str = "the agent",
     sample: bool = False,
     seed: int = 0,
-) -> Policy:
+) -> StatefulPolicy:
     """Lets an agent play an environment, on as many stacked frames as it was trained on.
 
     Args:

@@ -19,7 +19,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 LITTLE = (
     "--preset tiny --size 32 --schedule.first-steps 40 --schedule.first-steps-limit 40 "
     "--schedule.epoch-steps 20 --schedule.steps 60 --schedule.world-model-steps 2 "
-    "--schedule.agent-steps 2 --schedule.final-episodes 1 --world-model.steps 4 --agent.steps 2 "
+    "--schedule.agent-steps 2 --schedule.final-episodes 1 --world-model.steps 4 "
+    "--imagination.steps 2 "
     "--denoiser.cond-channels 16 --denoiser.channels 8 8 8 --reward-end.channels 8 8 8 "
     "--reward-end.lstm-dim 16 --device cpu"
 ).split()

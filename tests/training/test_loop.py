@@ -65,7 +65,7 @@ def whole(catch: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory) -> T
         world_model=TrainingConfig(
             steps=5, batch_size=2, reward_end_batch_size=2, reward_end_length=3, ema_decay=0.9
         ),
-        agent=ActorCriticTrainingConfig(steps=3, num_envs=3, rollout_length=4),
+        imagination=ActorCriticTrainingConfig(steps=3, num_envs=3, rollout_length=4),
         denoiser=DenoiserConfig(context_length=2, cond_channels=16, **LEVELS),
         reward_end=RewardEndConfig(cond_channels=8, lstm_dim=16, **LEVELS),
         actor_critic=ActorCriticConfig(channels=(8, 8), downsample=(True, True), lstm_dim=16),

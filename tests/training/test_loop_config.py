@@ -13,9 +13,9 @@ def test_the_defaults_are_those_of_the_paper() -> None:
     assert schedule.epochs(collected_first=10_000) == 1 + 900 + 50
     config = TrainConfig("ALE/Pong-v5")
     assert (config.world_model.steps, schedule.world_model_steps) == (10_000, 400)
-    assert (config.agent.steps, schedule.agent_steps) == (5_000, 400)
+    assert (config.imagination.steps, schedule.agent_steps) == (5_000, 400)
     assert config.epsilon == 0.01
-    assert (config.agent.num_envs, config.agent.rollout_length) == (32, 15)
+    assert (config.imagination.num_envs, config.imagination.rollout_length) == (32, 15)
 
 
 def test_every_real_step_is_collected_once() -> None:

@@ -20,7 +20,7 @@ from dreamenv.models.actor_critic_file import load_actor_critic, write_actor_cri
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
-from dreamenv.real.policy import Policy
+from dreamenv.real.policy import Policy, RandomPolicy
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.policies import StackingPolicy, load_policy
 
@@ -268,19 +268,20 @@ class TestAgents:
         assert "\n" not in str(error.value)
 
 
-class Recorder:
-    """Remembers what it was shown; plays 0."""
+class Recorder(RandomPolicy):
+    """Remembers what it was shown; plays the only action there is."""
 
     def __init__(self) -> None:
+        super().__init__(num_actions=1)
         self.seen: list[npt.NDArray[np.uint8]] = []
 
     def act(
         self,
         obs: npt.NDArray[np.uint8],
-        starts: npt.NDArray[np.bool_],  # noqa: ARG002
+        starts: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.int64]:
         self.seen.append(obs)
-        return np.zeros(len(obs), np.int64)
+        return super().act(obs, starts)
 
 
 class TestStacking:
