@@ -135,6 +135,9 @@ def make_run(run: TrainConfig, base: Path, command: str) -> TrainResults:
             say(console, f"on {socket.gethostname()}, process {os.getpid()}:")
             try:
                 return complete(run, console, command)
+            except DreamenvError as error:
+                say(console, str(error))
+                raise
             except Exception:
                 traceback.print_exc(file=log)
                 raise

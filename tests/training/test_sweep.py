@@ -194,7 +194,7 @@ def test_a_signal_stops_the_runs_and_they_go_on_to_the_same_numbers(
     with pytest.raises(Stopped, match="with 0 of 2 runs finished: run the same command again"):
         do(begun, waiting, config=replace(LOCAL, cpus=2.0))
     asker.join()
-    assert "Stopped: stopped in epoch 1" in log(begun)
+    assert "\nstopped in epoch 1" in log(begun)
     assert not waiting.run_folder.path.exists()
     assert do(begun)[0] == ()
     assert_same_results(begun, whole)
