@@ -1,7 +1,7 @@
 """Atari 100k: a run for each game and seed, and the paper's table of them."""
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,9 +13,10 @@ from dreamenv.evaluation.atari100k import Atari100k, Run, references, summarise
 from dreamenv.evaluation.atari100k_report import tables, write_report
 from dreamenv.evaluation.stratified import scipy_stats
 from dreamenv.progress import say
-from dreamenv.training.loop import RESULTS_FILE, TrainResults, train
+from dreamenv.training.completion import complete, read_results, results_file
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.loop_presets import LoopPresetName, loop_preset
+from dreamenv.training.sweep import FailedRun, RayConfig, failed_error, sweep
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class BenchmarkConfig(Config):
         preset: How they are trained.
         out: Folder for the runs, one at GAME/seed-N, and for the report.
         device: Where to learn: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        ray: Whether the runs are tasks of a Ray cluster. `out` must then be on a disk that all its
+            machines share.
     """
 
     games: str = ""
@@ -35,6 +38,7 @@ class BenchmarkConfig(Config):
     preset: LoopPresetName = "atari100k"
     out: str = "runs/atari100k"
     device: str = AUTO
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -70,8 +74,9 @@ class BenchmarkConfig(Config):
 def benchmark_atari100k(
     config: BenchmarkConfig, console: Console, *, collect_only: bool = False, command: str = ""
 ) -> Atari100k:
-    """Runs what has not been run yet, one after the other, and reports on all of it.
+    """Runs what has not been run yet, and reports on all of it.
 
+    There is one run after the other, or, with Ray, as many at once as the cluster has room for.
     Stopped or killed, it goes on where it was when it is called again.
 
     Args:
@@ -82,13 +87,36 @@ def benchmark_atari100k(
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
-        DreamenvError: A run cannot be made, or there is none to report on.
+        DreamenvError: A run cannot be made, or there is none to report on. Where tasks of Ray
+            failed, the others are finished and reported on first.
     """
+    if collect_only and config.ray.address is not None:
+        raise ConfigError("collect_only runs nothing; leave out --ray")
     scipy_stats()  # That it is missing is better known before the first run than after the last.
-    if not collect_only:
-        for run in config.runs:
-            _complete(run, console, command)
-    finished = [run for run in config.runs if _results(run).exists()]
+    failed = () if collect_only else _make_runs(config, console, command)
+    finished = [run for run in config.runs if results_file(run).exists()]
+    if failed and not finished:
+        raise failed_error(failed, config.ray)
+    result = _report(config, finished, console)
+    if failed:
+        raise failed_error(failed, config.ray)
+    return result
+
+
+def _make_runs(config: BenchmarkConfig, console: Console, command: str) -> tuple[FailedRun, ...]:
+    """Makes the runs that are not finished, and returns those that tasks of Ray failed at."""
+    left = [run for run in config.runs if not results_file(run).exists()]
+    if config.ray.address is not None:
+        return sweep(left, config.ray, console, command)
+    for run in left:
+        say(console, f"{run.env}, seed {run.seed}:")
+        complete(run, console, command)
+    return ()
+
+
+def _report(
+    config: BenchmarkConfig, finished: Sequence[TrainConfig], console: Console
+) -> Atari100k:
     if not finished:
         raise FormatError(f"{config.out} has no finished run; leave out --collect-only")
     result = summarise([_scores(run) for run in finished])
@@ -101,23 +129,6 @@ def benchmark_atari100k(
     return result
 
 
-def _complete(run: TrainConfig, console: Console, command: str) -> None:
-    """Makes a run, or goes on with it, unless it is finished."""
-    if _results(run).exists():
-        return
-    say(console, f"{run.env}, seed {run.seed}:")
-    train(run, console, resume=run.run_folder.config.exists(), command=command)
-
-
-def _results(run: TrainConfig) -> Path:
-    return run.run_folder.path / RESULTS_FILE
-
-
 def _scores(run: TrainConfig) -> Run:
-    path = _results(run)
-    try:
-        data = json.loads(path.read_text())
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON ({error}); delete it, and run again") from None
-    results = TrainResults.from_dict(data, str(path))
-    return Run(run.game, run.seed, tuple(game.score for game in results.agent.games))
+    games = read_results(run).agent.games
+    return Run(run.game, run.seed, tuple(game.score for game in games))

@@ -11,7 +11,7 @@ from dreamenv.evaluation.atari100k import Atari100k
 from dreamenv.evaluation.bootstrap import estimate_mean
 from dreamenv.evaluation.real_scores import Game, RealScores
 from dreamenv.real import describe
-from dreamenv.training import benchmark
+from dreamenv.training import completion
 from dreamenv.training.benchmark import BenchmarkConfig, benchmark_atari100k
 from dreamenv.training.loop import RESULTS_FILE, TrainResults
 from dreamenv.training.loop_config import TrainConfig
@@ -77,7 +77,7 @@ def test_what_is_finished_is_not_run_again_and_what_was_begun_is_gone_on_with(
             run.run_folder.path.rmdir()
         finish(run, 5.0)
 
-    monkeypatch.setattr(benchmark, "train", make)
+    monkeypatch.setattr(completion, "train", make)
     result, printed = report(config)
     assert made == [(second, True), *((run, False) for run in others)]
     pong, breakout = sorted(result.games, key=lambda game: game.reference.game)[::-1]
@@ -91,7 +91,7 @@ def test_what_is_finished_is_not_run_again_and_what_was_begun_is_gone_on_with(
 def test_runs_can_be_collected_alone(
     config: BenchmarkConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark, "train", None)
+    monkeypatch.setattr(completion, "train", None)
     with pytest.raises(FormatError, match="has no finished run; leave out --collect-only"):
         report(config, collect_only=True)
     finish(config.runs[2], 30.0)
