@@ -10,8 +10,9 @@ from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.core import Dream
 from dreamenv.models.actor_critic import ActorCritic
 from dreamenv.models.world_model import WorldModel
-from dreamenv.training.actor_critic import ActorCriticTrainer
+from dreamenv.training.actor_critic import ActorCriticStatistics, ActorCriticTrainer
 from dreamenv.training.loop_config import TrainConfig
+from dreamenv.training.ranks import ALONE, Ranks
 from dreamenv.training.world_model import Batches, Losses, WorldModelTrainer, measure_change
 
 _MOST_EPOCHS = 1_000_003  # more than any run has, so that runs of other seeds draw other contexts
@@ -27,6 +28,7 @@ class Learning:
         replay: What the world model learns from. It has the steps of the first epoch, and grows.
         device: Where.
         epochs: How many there are, over which the schedules of the learning rates span.
+        ranks: Who learns together.
 
     Attributes:
         world_model: Trains the world model.
@@ -43,6 +45,7 @@ class Learning:
         replay: Replay,
         device: torch.device,
         epochs: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         schedule, later = config.schedule, epochs - 1
         self.fit_steps = config.world_model.steps + later * schedule.world_model_steps
@@ -51,15 +54,16 @@ class Learning:
         measure_change(world_model, replay, device)
         fit = replace(config.world_model, steps=self.fit_steps)
         self._batches = Batches(replay, world_model, fit, device, config.seed)
-        self.world_model = WorldModelTrainer(world_model, fit, device, config.seed)
+        self.world_model = WorldModelTrainer(world_model, fit, device, config.seed, ranks)
         act = replace(config.agent, steps=self.agent_steps)
         self._dream = Dream(
             self.world_model.fitted.eval(),
             self.draw_contexts(epoch=1),
-            act.num_envs,
+            act.num_envs // ranks.count,
             horizon=act.rollout_length,
+            share=ranks.share,
         )
-        self.agent = ActorCriticTrainer(network, self._dream, act, config.seed)
+        self.agent = ActorCriticTrainer(network, self._dream, act, config.seed, ranks)
 
     @property
     def steps_done(self) -> int:
@@ -69,6 +73,10 @@ class Learning:
     def fit_step(self) -> Losses:
         """Fits the world model for one step."""
         return self.world_model.step(*self._batches.draw())
+
+    def agent_step(self) -> ActorCriticStatistics:
+        """Trains the actor-critic for one step."""
+        return self.agent.step()
 
     def begin_dreams(self, epoch: int) -> None:
         """Lets dreams begin in the episodes that there are by now, in the world as it is by now.
