@@ -31,5 +31,9 @@ class GameError(DreamenvError):
     """A real environment that cannot be made, or that dreamenv cannot learn from."""
 
 
+class RankError(DreamenvError):
+    """One of several processes that train together has ended, and the others cannot go on."""
+
+
 class StateError(DreamenvError, RuntimeError):
     """A call that comes too early, as a step before a reset, or too late, as one after a close."""

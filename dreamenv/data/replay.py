@@ -265,6 +265,24 @@ class Replay:
                 tensors.grow_last(episode)
             self._index.write(self._folder / _INDEX)
 
+    def catch_up(self) -> None:
+        """Takes in what another process, which is the one writer, has added since.
+
+        Raises:
+            FormatError: The index or an episode that it names is damaged or missing, or episodes
+                that were there are not there any more.
+            InputError: What was added does not go on from what was there.
+            DreamenvError: The frames do not fit in memory, and the disk is full.
+        """
+        index = ReplayIndex.read(self._folder / _INDEX)
+        known = len(self.infos)
+        if len(index.episodes) < known or index.episodes[: known - 1] != self.infos[:-1]:
+            raise FormatError(
+                f"{self._folder}: episodes that were there have changed; open it anew"
+            )
+        for info in index.episodes[max(0, known - 1) :]:
+            self._take_in(info)
+
     def truncate(self, num_steps: int) -> None:
         """Leaves only the first steps that were collected, so as to go on from there.
 
@@ -338,6 +356,25 @@ class Replay:
         if device not in self._tensors:
             self._tensors[device] = self._load_tensors(device)
         return self._tensors[device]
+
+    def _take_in(self, info: EpisodeInfo) -> None:
+        """Makes an episode that another process wrote the last, or puts it in the last's place."""
+        last = self.infos[-1] if self.infos else None
+        if info == last:
+            return
+        episode = self.load(info.number)
+        grows = last is not None and info.number == last.number
+        kept = self.infos[:-1] if grows else self.infos
+        if grows and last is not None:
+            _check_goes_on(episode, last)
+        self._index = replace(self._index, episodes=(*kept, info))
+        self._next_number = info.number + 1
+        with naming_disk_errors(self._folder):
+            for tensors in self._tensors.values():
+                if grows:
+                    tensors.grow_last(episode)
+                else:
+                    tensors.append(episode, info.held_out)
 
     def _load_tensors(self, device: torch.device) -> ReplayTensors:
         shape = self.environment.obs_shape

@@ -9,6 +9,7 @@ from torch import Tensor
 from dreamenv.data.replay import Replay
 from dreamenv.data.tensors import PADDING_ROW, Rows, Split
 from dreamenv.errors import InputError
+from dreamenv.share import Share
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Segments:
     rewards: Tensor
     ends: Tensor
     mask: Tensor
+
+    def part(self, share: Share) -> "Segments":
+        """Returns a share of the windows."""
+        tensors = self.obs, self.actions, self.rewards, self.ends, self.mask
+        return Segments(*(share.of(tensor) for tensor in tensors))
 
 
 def segments_at(rows: Rows, episodes: Tensor, starts: Tensor, length: int) -> Segments:

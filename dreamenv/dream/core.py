@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 import torch
@@ -17,6 +18,7 @@ from dreamenv.errors import ConfigError, InputError, StateError
 from dreamenv.models.categorical import draw_categorical
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.world_model import WorldModel
+from dreamenv.share import WHOLE, Share
 
 DEFAULT_HORIZON = 50
 
@@ -57,6 +59,7 @@ class Dream:
         generator: Where chance comes from.
         bank: Where dreams begin.
         obs_shape: k * C, H and W of an observation.
+        share: Which dreams of a larger number these are.
 
     Args:
         world_model: In evaluation mode. It may go on learning; see `redraw`.
@@ -72,6 +75,8 @@ class Dream:
             the channels. At the beginning they are those of the context.
         sample_outcomes: Whether rewards and ends are drawn from their predicted distributions, or
             the likeliest are taken.
+        share: Which dreams of a larger number these are. All of them draw from generators of one
+            seed, and each takes the course that it would take beside the others.
 
     Raises:
         ConfigError: A number is out of range.
@@ -89,6 +94,7 @@ class Dream:
         autoreset: AutoresetMode | str = AutoresetMode.SAME_STEP,
         frame_stack: int = 1,
         sample_outcomes: bool = True,
+        share: Share = WHOLE,
     ) -> None:
         _check_kinds(world_model, contexts)
         num_envs = _as_count("num_envs", num_envs)
@@ -111,6 +117,7 @@ class Dream:
         self.obs_shape = (frame_stack * channels, height, width)
         self._frame_stack = frame_stack
         self._sample_outcomes = sample_outcomes
+        self.share = share
         self._state: DreamState | None = None
 
     @property
@@ -272,6 +279,7 @@ class Dream:
             taken[:, -length:],
             sampler=self.sampler,
             generator=self.generator,
+            share=self.share,
         )
         outcome = self.world_model.reward_and_end(
             state.frames[:, -1:], actions[:, None], frame[:, None], LSTMState(state.h, state.c)
@@ -292,13 +300,12 @@ class Dream:
     def _decide(self, logits: Tensor) -> Tensor:
         """Chooses a class for each row of logits [N, K]."""
         # Drawn in any case: what else is drawn does not depend on whether outcomes are.
-        drawn = draw_categorical(logits, self.generator)
+        drawn = draw_categorical(logits, self.generator, self.share)
         return drawn if self._sample_outcomes else logits.argmax(dim=1)
 
     def _draw_contexts(self) -> Tensor:
-        return torch.randint(
-            self.bank.size, (self.num_envs,), generator=self.generator, device=self.device
-        )
+        draw = partial(torch.randint, self.bank.size, generator=self.generator, device=self.device)
+        return self.share.drawn((self.num_envs,), draw)
 
     def _observe(self, state: DreamState) -> Tensor:
         """Stacks the last frames along the channels, in memory of their own."""

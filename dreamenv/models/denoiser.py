@@ -27,6 +27,7 @@ from dreamenv.models.blocks import (
     unfold_frames,
 )
 from dreamenv.models.frames import quantise, quantise_down
+from dreamenv.share import Share
 
 _LARGEST_CHANGE = 50.0  # standard deviations
 
@@ -152,6 +153,15 @@ class TrainingNoise:
     offset: Tensor
     pixel: Tensor
     starts: Tensor | None = None
+
+    def part(self, share: Share) -> "TrainingNoise":
+        """Returns the noise of a share of the segments."""
+        return TrainingNoise(
+            sigma=share.of(self.sigma, 1),
+            offset=share.of(self.offset, 1),
+            pixel=share.of(self.pixel, 1),
+            starts=None if self.starts is None else share.of(self.starts, 1),
+        )
 
 
 class DenoiserNetwork(nn.Module):
@@ -320,7 +330,14 @@ class Denoiser(nn.Module):
         sigma = torch.where(starts, config.sigma_max, sigma)
         return replace(noise, sigma=sigma, starts=starts)
 
-    def loss(self, obs: Tensor, actions: Tensor, mask: Tensor, noise: TrainingNoise) -> Tensor:
+    def loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        noise: TrainingNoise,
+        whole: Tensor | None = None,
+    ) -> Tensor:
         """Computes the training loss over the T - L predictions of each segment.
 
         The mean squared error of F to (target - c_skip * noisy) / c_out (Karras et al. 2022,
@@ -333,6 +350,8 @@ class Denoiser(nn.Module):
             actions: int64 [B, T].
             mask: bool [B, T], False where a frame is padding.
             noise: As `draw_noise` gives it for `obs`.
+            whole: Where the segments are a share of a batch, the mask of all of it. The losses of
+                the shares then add up to that of the batch.
 
         Returns:
             float32 [].
@@ -352,7 +371,8 @@ class Denoiser(nn.Module):
             output = self.run_network(noisy, factors, context, past)
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
             real = self._real_targets(mask, step + length)
-            losses.append(_masked_mean((output - wanted).square(), real))
+            counted = real if whole is None else self._real_targets(whole, step + length)
+            losses.append(_masked_mean((output - wanted).square(), real, counted))
             dreamt = self.to_frame(self._wrap(noisy, output.detach(), factors, last), last)
             if self.config.target == "change":
                 # What was not to be learned is no past to learn from.
@@ -393,7 +413,7 @@ def _each(factor: Tensor) -> Tensor:
     return factor[:, None, None, None]
 
 
-def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
-    """Averages errors [B, C, H, W] over the rows of the mask [B]; 0 where it has none."""
+def _masked_mean(errors: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+    """Sums errors [B, C, H, W] over the rows of the mask [B], divided by how many are counted."""
     per_row = errors.mean(dim=(1, 2, 3))
-    return torch.where(mask, per_row, 0).sum() / mask.sum().clamp(min=1)
+    return torch.where(mask, per_row, 0).sum() / counted.sum().clamp(min=1)

@@ -158,7 +158,13 @@ class RewardEndModel(nn.Module):
         return (next_obs - obs) / self.change_std
 
     def losses(
-        self, obs: Tensor, actions: Tensor, rewards: Tensor, ends: Tensor, mask: Tensor
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        ends: Tensor,
+        mask: Tensor,
+        whole: Tensor | None = None,
     ) -> RewardEndLosses:
         """Computes the cross-entropies over the T - 1 transitions of each segment.
 
@@ -169,17 +175,20 @@ class RewardEndModel(nn.Module):
             rewards: float [B, T], of any size: their sign is learned.
             ends: int64 or bool [B, T], true where the step ended the episode.
             mask: bool [B, T], False where a step is padding.
+            whole: Where the segments are a share of a batch, the mask of all of it. The losses of
+                the shares then add up to those of the batch.
         """
         output = self(obs[:, :-1], actions[:, :-1], obs[:, 1:])
         steps = mask[:, :-1]
+        counted = steps if whole is None else whole[:, :-1]
         reward_classes = rewards[:, :-1].sign().long() + 1
         return RewardEndLosses(
-            _masked_cross_entropy(output.reward_logits, reward_classes, steps),
-            _masked_cross_entropy(output.end_logits, ends[:, :-1].long(), steps),
+            _masked_cross_entropy(output.reward_logits, reward_classes, steps, counted),
+            _masked_cross_entropy(output.end_logits, ends[:, :-1].long(), steps, counted),
         )
 
 
-def _masked_cross_entropy(logits: Tensor, classes: Tensor, mask: Tensor) -> Tensor:
-    """Averages the cross-entropy of [B, T, K] over the steps of the mask [B, T]."""
+def _masked_cross_entropy(logits: Tensor, classes: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+    """Sums the cross-entropy of [B, T, K] over the steps of the mask, divided by those counted."""
     losses = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none")
-    return torch.where(mask.flatten(), losses, 0).sum() / mask.sum().clamp(min=1)
+    return torch.where(mask.flatten(), losses, 0).sum() / counted.sum().clamp(min=1)

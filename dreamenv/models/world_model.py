@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel, RewardEn
 from dreamenv.models.sampler import SamplerConfig, sample
 from dreamenv.models.skeleton import skeleton
 from dreamenv.models.weights import read_weights, write_weights
+from dreamenv.share import WHOLE, Share
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
@@ -112,6 +114,7 @@ class WorldModel(nn.Module):
         *,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
+        share: Share = WHOLE,
     ) -> Tensor:
         """Draws the next frame of N dreams.
 
@@ -121,6 +124,7 @@ class WorldModel(nn.Module):
                 outcome is drawn.
             sampler: The noise levels; the model's own if None.
             generator: Where the random numbers come from, on the model's device.
+            share: Which dreams of a larger number these are.
 
         Returns:
             uint8 [N, C, H, W].
@@ -137,7 +141,7 @@ class WorldModel(nn.Module):
             denoised: Tensor = self.denoiser(noisy, sigma, past, actions)
             return denoised
 
-        draw_noise = self._noise_source(rows, generator)
+        draw_noise = self._noise_source(rows, generator, share)
         with self._autocast():
             trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
         return to_uint8(self.denoiser.to_frame(trajectory[-1], past[:, -1]))
@@ -233,9 +237,11 @@ class WorldModel(nn.Module):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def _noise_source(self, rows: int, generator: torch.Generator | None) -> Callable[[], Tensor]:
-        shape = (rows, *self.config.obs_shape)
-        return lambda: torch.randn(shape, generator=generator, device=self.device)
+    def _noise_source(
+        self, rows: int, generator: torch.Generator | None, share: Share
+    ) -> Callable[[], Tensor]:
+        draw = partial(torch.randn, generator=generator, device=self.device)
+        return lambda: share.drawn((rows, *self.config.obs_shape), draw)
 
 
 def read_description(folder: Path) -> tuple[WorldModelConfig, Origin]:

@@ -11,6 +11,7 @@ from dreamenv.dream.core import Dream
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.actor_critic import ActorCritic, actor_critic_losses, lambda_returns
 from dreamenv.training.optimisation import Learner, OptimiserConfig
+from dreamenv.training.ranks import ALONE, Ranks
 from dreamenv.training.rollout import RolloutCollector
 
 
@@ -79,6 +80,8 @@ class ActorCriticTrainer:
             may change between steps; see `Dream.redraw`.
         config: How.
         seed: Of the actions, of where dreams begin, and of the dream.
+        ranks: Who trains it together: `num_envs` dreams in all, of which the dream has this one's
+            share.
 
     Attributes:
         step_count: Steps done so far.
@@ -93,20 +96,25 @@ class ActorCriticTrainer:
         dream: Dream,
         config: ActorCriticTrainingConfig,
         seed: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        if dream.num_envs != config.num_envs:
+        dreams = dream.num_envs * ranks.count
+        if dreams != config.num_envs:
             raise InputError(
-                f"num_envs is {config.num_envs}, and the dream has {dream.num_envs}; make them "
-                f"equal"
+                f"num_envs is {config.num_envs}, and the dream has {dreams}; make them equal"
             )
         self.step_count = 0
+        self._ranks = ranks
         self._config = config
         self._network = network.to(dream.device).train()
-        self._collector = RolloutCollector(self._network, dream, seed)
-        self._learner = Learner(self._network, config.optimiser, config.steps)
+        self._collector = RolloutCollector(self._network, dream, seed, ranks)
+        self._learner = Learner(self._network, config.optimiser, config.steps, ranks)
 
     def step(self) -> ActorCriticStatistics:
-        """Goes on with the dreams for one rollout, and learns from it. It waits for no device."""
+        """Goes on with the dreams for one rollout, and learns from it. It waits for no device.
+
+        With several ranks the statistics are those of all dreams.
+        """
         config = self._config
         rollout = self._collector.collect(config.rollout_length)
         returns = lambda_returns(
@@ -118,20 +126,24 @@ class ActorCriticTrainer:
             lambda_=config.lambda_,
         )
         losses = actor_critic_losses(rollout.logits, rollout.values, rollout.actions, returns)
-        self._learner.learn(losses.total(config.entropy_weight, config.value_weight))
+        # A mean over one of equal shares; what all ranks learn from adds up to that over all.
+        total = losses.total(config.entropy_weight, config.value_weight)
+        self._learner.learn(total / self._ranks.count)
         self.step_count += 1
-        return ActorCriticStatistics(
-            policy=losses.policy.detach(),
-            value=losses.value.detach(),
-            entropy=losses.entropy.detach(),
+        means = ActorCriticStatistics(
+            policy=losses.policy,
+            value=losses.value,
+            entropy=losses.entropy,
             reward=rollout.rewards.mean(),
             lambda_return=returns.mean(),
         )
+        return ActorCriticStatistics(*self._ranks.average(means))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on exactly, with the same world and contexts.
 
-        The world model and the contexts are not in it: they are kept with what fits them.
+        The world model and the contexts are not in it: they are kept with what fits them. The
+        dreams of all ranks are, who have to ask for it together.
         """
         return {
             "network": self._network.state_dict(),

@@ -15,6 +15,7 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.loop_agent import Figures
+from dreamenv.training.ranks import Ranks
 
 
 class DiamondAgent:
@@ -62,13 +63,18 @@ class DiamondAgent:
         """See `LoopAgent`."""
         return ActorCriticPolicy(self._network, seed=seed)
 
-    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int) -> None:
+    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int, ranks: Ranks) -> None:
         """See `LoopAgent`."""
         training = replace(self._training, steps=steps)
+        ranks.copy_first(self._network)
         self._dream = Dream(
-            world_model, contexts, training.num_envs, horizon=training.rollout_length
+            world_model,
+            contexts,
+            training.num_envs // ranks.count,
+            horizon=training.rollout_length,
+            share=ranks.share,
         )
-        self._trainer = ActorCriticTrainer(self._network, self._dream, training, self._seed)
+        self._trainer = ActorCriticTrainer(self._network, self._dream, training, self._seed, ranks)
 
     def begin_dreams(self, contexts: Contexts) -> None:
         """See `LoopAgent`."""

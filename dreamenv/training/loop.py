@@ -14,7 +14,6 @@ from torch.utils.tensorboard import SummaryWriter
 from dreamenv.config import Config
 from dreamenv.data import Replay
 from dreamenv.data.disk import naming_disk_errors
-from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.evaluation.real_scores import PlayConfig, RealScores, play_games, scores_table
 from dreamenv.files import atomic_file
@@ -24,11 +23,13 @@ from dreamenv.real import describe
 from dreamenv.real.policy import Policy, RandomPolicy
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.experience import Experience, FinishedGame
+from dreamenv.training.following import Lead, LedLearning, check_shares, follow, leading
 from dreamenv.training.learning import Learning
 from dreamenv.training.loop_agent import Figures
 from dreamenv.training.loop_agents import make_loop_agent
 from dreamenv.training.loop_config import TrainConfig, architecture
 from dreamenv.training.model_card import CARD_FILE, model_card
+from dreamenv.training.ranks import Ranks
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 
 RESULTS_FILE = "results.json"
@@ -99,11 +100,12 @@ def train(
     """Runs Algorithm 1 of Alonso et al. (2024), or goes on with it.
 
     Killed at any moment, it goes on with `resume` from the last checkpoint; on a CPU, to the same
-    numbers that it would have had.
+    numbers that it would have had. Started by torchrun, its ranks learn together from the batches
+    of one, each on a device of its own; the first one plays, tests, prints and writes.
 
     Args:
         config: Who learns to play what, and how.
-        console: Where progress is shown.
+        console: Where progress is shown, by the first rank.
         resume: Go on with the run that was begun in the folder.
         overwrite: Replace a run in the folder.
         command: The command line, for the model cards.
@@ -112,20 +114,31 @@ def train(
         Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
         DreamenvError: It cannot be done; what was collected is kept.
     """
+    ranks = Ranks.of_environment()
+    check_shares(config, ranks)
+    ranks.join(ranks.device(config.device))
+    if not ranks.is_first:
+        results = follow(ranks, config)
+        assert isinstance(results, TrainResults)
+        return results
     run = config.run_folder
-    run.check(config, resume=resume, overwrite=overwrite)
-    environment = describe(config.env, config.height_width, sticky_actions=config.sticky_actions)
-    with stop_on_signal() as stop, naming_disk_errors(run.path):
+    with leading(ranks) as lead, stop_on_signal() as stop, naming_disk_errors(run.path):
+        run.check(config, resume=resume, overwrite=overwrite)
+        environment = describe(
+            config.env, config.height_width, sticky_actions=config.sticky_actions
+        )
         if resume:
             run.go_on()
         else:
             run.begin(config)
-        loop = _Loop(config, environment, console, stop, command)
+        loop = _Loop(config, environment, console, stop, command, lead)
         try:
             loop.go()
-            return loop.finish()
+            results = loop.finish()
         finally:
             loop.close()
+        lead.leave(results)
+        return results
 
 
 class _Loop:
@@ -138,11 +151,13 @@ class _Loop:
         console: Console,
         stop: StopRequest,
         command: str,
+        lead: Lead,
     ) -> None:
         self._config, self._environment = config, environment
         self._console, self._stop, self._command = console, stop, command
+        self._lead = lead
         self._run = config.run_folder
-        self._device = resolve_device(config.device)
+        self._device = lead.ranks.device(config.device)
         self._replay = Replay.open_or_create(self._run.replay, environment, held_out_every=None)
         self._experience = Experience(self._replay, seed=config.seed)
         torch.manual_seed(config.seed)
@@ -239,8 +254,8 @@ class _Loop:
         first = self._config.imagination.steps
         steps = first if self._progress.epoch == 1 else self._config.schedule.agent_steps
         self._learn.begin_dreams(self._progress.epoch)
-        self._repeat(self._agent.step, steps, "agent", bar)
-        self._agent.end_dreams()
+        self._repeat(self._learn.agent_step, steps, "agent", bar)
+        self._learn.end_dreams()
 
     def _test(self) -> None:
         epoch, schedule = self._progress.epoch, self._config.schedule
@@ -317,17 +332,27 @@ class _Loop:
         return f"stopped in epoch {self._progress.epoch}: add --resume to go on"
 
     def _begin_to_learn(self) -> Learning:
-        return Learning(
-            self._config, self._world_model, self._agent, self._replay, self._device, self._epochs
+        return LedLearning(
+            self._lead,
+            self._config,
+            self._world_model,
+            self._agent,
+            self._replay,
+            self._device,
+            self._epochs,
         )
 
     def _save_checkpoint(self) -> None:
         state: dict[str, Any] = {
             "progress": self._progress.to_dict(),
             "experience": self._experience.state_dict(),
-            "agent": self._agent.state_dict(),
-            "learning": None if self._learning is None else self._learning.state_dict(),
+            "agent": None,
+            "learning": None,
         }
+        if self._learning is None:
+            state["agent"] = self._agent.state_dict()
+        else:
+            state["learning"] = self._learning.state_dict()
         save_checkpoint(self._run.checkpoint, state)
 
     def _restore(self) -> None:
@@ -336,10 +361,11 @@ class _Loop:
             return
         self._progress = Progress.from_dict(state["progress"], str(self._run.checkpoint))
         self._experience.load_state_dict(state["experience"])
-        if state["learning"] is not None:
-            self._learning = self._begin_to_learn()
-            self._learning.load_state_dict(state["learning"])
-        self._agent.load_state_dict(state["agent"])
+        if state["learning"] is None:
+            self._agent.load_state_dict(state["agent"])
+            return
+        self._learning = self._begin_to_learn()
+        self._learning.load_state_dict(state["learning"])
 
     def _save_world(self, folder: Path) -> None:
         """Saves the world model with its card, where its dreams begin, and the agent."""

@@ -10,6 +10,7 @@ from dreamenv.dream.contexts import Contexts
 from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real.policy import StatefulPolicy
+from dreamenv.training.ranks import Ranks
 
 Figures = Mapping[str, Tensor]
 """What one training step was like, each float32 [] on the device: reading one waits for it."""
@@ -37,13 +38,14 @@ class LoopAgent(Protocol):
             seed: Of its chance.
         """
 
-    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int) -> None:
+    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int, ranks: Ranks) -> None:
         """Gets ready to learn in the dreams of a world model.
 
         Args:
             world_model: It may learn on between the steps of the agent.
             contexts: Where dreams begin at first.
             steps: Training steps that are to come in all.
+            ranks: Who learns together, all of them entering together.
         """
 
     def begin_dreams(self, contexts: Contexts) -> None:
@@ -65,7 +67,8 @@ class LoopAgent(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on exactly, with the same world model.
 
-        What is in it can be loaded without running code.
+        What is in it can be loaded without running code. Having entered, all ranks have to ask for
+        it together.
         """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dreamenv.config import Config
 from dreamenv.errors import ConfigError
+from dreamenv.training.ranks import ALONE, Ranks
 
 _DECAYED = (nn.Conv2d, nn.Linear, nn.LSTM, nn.LSTMCell)
 
@@ -51,17 +52,26 @@ class Learner:
         network: What learns, on its device already.
         config: How.
         total_steps: How many steps the schedule spans.
+        ranks: Who learns it together.
     """
 
-    def __init__(self, network: nn.Module, config: OptimiserConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: OptimiserConfig,
+        total_steps: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._ranks = ranks
         self._parameters = list(network.parameters())
         self._max_grad_norm = config.max_grad_norm
         self._optimiser, self._schedule = make_optimiser(network, config, total_steps)
 
     def learn(self, loss: Tensor) -> None:
-        """Takes one step down the gradient of a loss, float32 []."""
+        """Takes one step down the gradient of a loss, float32 []; those of all ranks add up."""
         self._optimiser.zero_grad()
         loss.backward()
+        self._ranks.add_up_gradients(self._parameters)
         nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimiser.step()
         self._schedule.step()

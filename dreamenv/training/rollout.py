@@ -1,5 +1,6 @@
 """Rolling an actor-critic out in dreams: what it did there, and what came of it."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from dreamenv.models.actor_critic import ActorCritic, ActorCriticOutput
 from dreamenv.models.categorical import draw_categorical
 from dreamenv.models.frames import to_float
 from dreamenv.models.lstm import LSTMState
+from dreamenv.training.ranks import ALONE, Ranks
 
 
 class Rollout(NamedTuple):
@@ -73,14 +75,19 @@ class RolloutCollector:
         dream: Where it acts. It is begun anew, in any mode of autoreset: here a dream that ends
             begins anew in the same step in all of them.
         seed: Of the actions, the contexts and the dream.
+        ranks: Who dreams together; the dream is of this one's share.
 
     Raises:
         InputError: The actor-critic is of other frames or actions than the dream, or the dream
-            stacks frames.
+            stacks frames or is of another rank's share.
     """
 
-    def __init__(self, network: ActorCritic, dream: Dream, seed: int = 0) -> None:
+    def __init__(
+        self, network: ActorCritic, dream: Dream, seed: int = 0, ranks: Ranks = ALONE
+    ) -> None:
         _check(network, dream)
+        _check_share(dream, ranks)
+        self._ranks = ranks
         self._network = network
         self._dream = dream
         self._generator = torch.Generator(dream.device).manual_seed(seed)
@@ -99,7 +106,7 @@ class RolloutCollector:
         memory, output = self._memory, self._judge(self._dream.obs, self._memory)
         steps = []
         for _ in range(length):
-            actions = draw_categorical(output.logits.detach(), self._generator)
+            actions = draw_categorical(output.logits.detach(), self._generator, self._dream.share)
             step = self._dream.step(actions)
             ended = step.terminated | step.truncated
             self._dream.reset(mask=ended, contexts=start.contexts)
@@ -112,25 +119,31 @@ class RolloutCollector:
         return Rollout(*(torch.stack(parts, dim=1) for parts in zip(*steps, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` needs to go on exactly, but for networks and contexts."""
+        """Returns what `load_state_dict` needs to go on exactly, but for networks and contexts.
+
+        It has the dreams of all ranks, who have to ask for it together.
+        """
+        gather, dream = self._ranks.gather, vars(self._dream.snapshot())
         return {
             "generator": self._generator.get_state(),
-            "memory": self._memory._asdict(),
-            "dream": dict(vars(self._dream.snapshot())),
+            "memory": {name: gather(rows) for name, rows in self._memory._asdict().items()},
+            "dream": {name: gather(rows) for name, rows in dream.items()},
             "dream_generator": self._dream.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
         self._generator.set_state(state["generator"].cpu())
-        self._memory = LSTMState(**state["memory"])
-        self._dream.restore(DreamState(**state["dream"]))
+        mine = self._dream.share.of
+        self._memory = LSTMState(**{name: mine(rows) for name, rows in state["memory"].items()})
+        dream = {name: mine(rows) for name, rows in state["dream"].items()}
+        self._dream.restore(DreamState(**dream))
         self._dream.generator.set_state(state["dream_generator"].cpu())
 
     def _draw_start(self) -> _Start:
         bank, device = self._dream.bank, self._dream.device
-        rows = (self._dream.num_envs,)
-        contexts = torch.randint(bank.size, rows, generator=self._generator, device=device)
+        draw = partial(torch.randint, bank.size, generator=self._generator, device=device)
+        contexts = self._dream.share.drawn((self._dream.num_envs,), draw)
         frames = bank.begin(contexts).frames
         memory = self._remember(frames)
         return _Start(contexts, memory, self._judge(frames[:, -1], memory))
@@ -159,4 +172,12 @@ def _check(network: ActorCritic, dream: Dream) -> None:
             f"the actor-critic is of frames {list(network.obs_shape)} and {network.num_actions} "
             f"actions, the dream of {list(config.obs_shape)} and {config.num_actions}; make one "
             f"for the dream"
+        )
+
+
+def _check_share(dream: Dream, ranks: Ranks) -> None:
+    if dream.share != ranks.share:
+        raise InputError(
+            f"the dream is of {dream.share}, and rank {ranks.rank} has {ranks.share}; make the "
+            f"dream with the rank's"
         )

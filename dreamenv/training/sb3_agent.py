@@ -23,6 +23,7 @@ from dreamenv.real.policy import RandomPolicy, StatefulPolicy
 from dreamenv.training.agents import AlgorithmConfig, make_agent
 from dreamenv.training.loop_agent import Figures
 from dreamenv.training.policies import agent_policy
+from dreamenv.training.ranks import Ranks
 from dreamenv.training.shared_chance import SharedChance
 
 AGENT_FILE = "agent.zip"
@@ -94,8 +95,9 @@ class Sb3Agent:
             return RandomPolicy(self._environment.num_actions, seed)
         return agent_policy(self._agent, self._environment, sample=True, seed=seed)
 
-    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int) -> None:
-        """See `LoopAgent`."""
+    def enter(self, world_model: WorldModel, contexts: Contexts, steps: int, ranks: Ranks) -> None:
+        """See `LoopAgent`. SB3 learns alone: `check_shares` refuses several ranks."""
+        assert ranks.count == 1
         imagination = self._imagination
         self._dreams = DreamVecEnv(
             None,

@@ -18,6 +18,7 @@ from dreamenv.models.reward_end import RewardEndLosses
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.averaging import MovingAverage
 from dreamenv.training.optimisation import Learner, OptimiserConfig
+from dreamenv.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class WorldModelTrainer:
         config: How.
         device: Where.
         seed: Of the noise.
+        ranks: Who fits it together: all draw the same, and each learns from its share.
 
     Attributes:
         step_count: Steps done so far.
@@ -230,8 +232,10 @@ class WorldModelTrainer:
         config: TrainingConfig,
         device: torch.device,
         seed: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.step_count = 0
+        self._ranks = ranks
         self._config = config
         self._device = device
         # bf16 convolutions want the channels last; the others do not mind.
@@ -242,11 +246,14 @@ class WorldModelTrainer:
         self._average = (
             MovingAverage(self._model, config.ema_decay) if config.ema_decay > 0 else None
         )
-        self._denoiser = Learner(self._model.denoiser, config.denoiser_optimiser, config.steps)
+        self._denoiser = Learner(
+            self._model.denoiser, config.denoiser_optimiser, config.steps, ranks
+        )
         self._reward_end = Learner(
             self._model.reward_end,
             config.reward_end_optimiser,
             math.ceil(config.steps / config.reward_end_every),
+            ranks,
         )
         self._noise = torch.Generator(device).manual_seed(seed)
         self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
@@ -263,7 +270,10 @@ class WorldModelTrainer:
         return module
 
     def step(self, for_denoiser: Segments, for_reward_end: Segments | None) -> Losses:
-        """Learns from a batch of segments for each network; without one, the heads do not."""
+        """Learns from a batch of segments for each network; without one, the heads do not.
+
+        With several ranks the batches are the whole ones, and so are the losses.
+        """
         self._model.train()
         denoiser = self._learn_to_denoise(for_denoiser)
         reward = end = torch.full_like(denoiser, torch.nan)
@@ -273,7 +283,7 @@ class WorldModelTrainer:
         if self._average is not None:
             self._average.update(self._model)
         self.step_count += 1
-        return Losses(denoiser.detach(), reward.detach(), end.detach())
+        return Losses(*self._ranks.add_up((denoiser, reward, end)))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on exactly."""
@@ -297,17 +307,21 @@ class WorldModelTrainer:
         self.step_count = state["step_count"]
 
     def _learn_to_denoise(self, batch: Segments) -> Tensor:
-        obs = to_float(batch.obs)
-        noise = self._model.denoiser.draw_noise(obs, self._noise)
+        share = self._ranks.share
+        noise = self._model.denoiser.draw_noise(batch.obs, self._noise).part(share)
+        mine = batch.part(share)
         with self._autocast():
-            loss = self._denoiser_loss(obs, batch.actions, batch.mask, noise)
+            loss = self._denoiser_loss(
+                to_float(mine.obs), mine.actions, mine.mask, noise, batch.mask
+            )
         self._denoiser.learn(loss)
         return loss
 
     def _learn_rewards_and_ends(self, batch: Segments) -> RewardEndLosses:
+        mine = batch.part(self._ranks.share)
         with self._autocast():
             losses = self._reward_end_losses(
-                to_float(batch.obs), batch.actions, batch.rewards, batch.ends, batch.mask
+                to_float(mine.obs), mine.actions, mine.rewards, mine.ends, mine.mask, batch.mask
             )
         self._reward_end.learn(losses.reward + losses.end)
         return losses

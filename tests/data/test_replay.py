@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dreamenv.data import Episode, Replay, RewardSigns
 from dreamenv.data.index import ReplayIndex
@@ -439,3 +440,51 @@ def test_going_back_removes_damaged_episodes_that_came_later_and_names_earlier_o
 def test_more_steps_than_there_are_cannot_be_left(make_replay: MakeReplay, steps: int) -> None:
     with pytest.raises(InputError, match=f"num_steps is {steps}; the replay has 7"):
         make_replay(3, 4).truncate(steps)
+
+
+# Catching up with another process.
+
+
+def test_it_catches_up_with_what_another_process_added(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    writer, whole = make_replay(3, 4), make_episode(9)
+    writer.append(first_steps(whole, 5))
+    reader = Replay.open(writer.folder)
+    tensors, before = reader.tensors("cpu"), reader.tensors("cpu").rows
+    reader.catch_up()
+    assert tensors.rows is before  # there is nothing new
+    writer.grow_last(first_steps(whole, 8))
+    reader.catch_up()
+    assert reader.infos == writer.infos
+    writer.grow_last(whole)
+    writer.extend([make_episode(2), make_episode(6)])
+    reader.catch_up()
+    assert reader.infos == writer.infos
+    assert reader.next_number == writer.next_number
+    expected = Replay.open(writer.folder).tensors("cpu").rows
+    for name, tensor in vars(expected).items():
+        assert torch.equal(getattr(tensors.rows, name), tensor), name
+
+
+def test_it_catches_up_from_nothing(make_replay: MakeReplay, make_episode: MakeEpisode) -> None:
+    writer = make_replay()
+    reader = Replay.open(writer.folder)
+    writer.append(make_episode(3))
+    reader.catch_up()
+    assert reader.infos == writer.infos
+    assert len(reader.tensors("cpu").rows.lengths) == 1
+
+
+def test_it_does_not_catch_up_with_a_replay_that_has_lost_episodes(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    writer = make_replay(3, 4, 5)
+    reader = Replay.open(writer.folder)
+    writer.truncate(7)
+    with pytest.raises(FormatError, match="episodes that were there have changed; open it anew"):
+        reader.catch_up()
+    writer.truncate(3)
+    writer.extend([make_episode(6), make_episode(5)])
+    with pytest.raises(FormatError, match="episodes that were there have changed; open it anew"):
+        reader.catch_up()

@@ -12,6 +12,7 @@ from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModelConfig
+from dreamenv.share import WHOLE, Share
 
 LENGTH = 3
 NUM_ACTIONS = 3
@@ -60,6 +61,7 @@ class ScriptedWorld(WorldModel):
         *,
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
+        share: Share = WHOLE,  # noqa: ARG002
     ) -> Tensor:
         growth = (actions[:, -1] + 1).to(torch.uint8)
         return context[:, -1] + growth[:, None, None, None]
@@ -101,6 +103,7 @@ class DiceWorld(WorldModel):
         *,
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,
+        share: Share = WHOLE,  # noqa: ARG002
     ) -> Tensor:
         shape, device = context[:, -1].shape, context.device
         drawn = torch.randint(128, shape, generator=generator, device=device)

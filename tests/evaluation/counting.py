@@ -14,6 +14,7 @@ from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
+from dreamenv.share import WHOLE, Share
 
 LENGTH = 3  # frames of a context
 SHAPE = (1, 8, 8)
@@ -64,6 +65,7 @@ class CountingWorld(WorldModel):
         *,
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,
+        share: Share = WHOLE,  # noqa: ARG002
     ) -> Tensor:
         assert context.shape == (*actions.shape, *SHAPE)
         assert actions.shape[1] == LENGTH

@@ -12,6 +12,7 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.denoiser import Denoiser, DenoiserConfig, TrainingNoise
 from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
+from dreamenv.share import Share
 
 BYTE_LEVEL = 2 / 255
 TINY = DenoiserConfig(
@@ -276,6 +277,22 @@ class TestLoss:
         real = torch.tensor([[False, True, True]])
         expected = denoiser.loss(obs[:, 1:], actions[:, 1:], real, second)
         assert torch.allclose(2 * loss, expected, rtol=1e-5)
+
+    def test_the_losses_of_shares_add_up_to_that_of_the_batch(self) -> None:
+        obs, actions = random_frames(4, 4, 3, 16, 16), torch.randint(0, 4, (4, 4))
+        # As many to learn differ from half to half, and from prediction to prediction.
+        mask = torch.tensor([[True] * 4, [True] * 4, [True, True, False, True], [False] * 4])
+        for config in (TINY, replace(TINY_CHANGE, start_share=0.5)):
+            denoiser = randomised(Denoiser(config, 3, 4))
+            noise = denoiser.draw_noise(obs)
+            whole = denoiser.loss(obs, actions, mask, noise)
+            one, other = (
+                denoiser.loss(
+                    share.of(obs), share.of(actions), share.of(mask), noise.part(share), mask
+                )
+                for share in (Share(0, 2), Share(1, 2))
+            )
+            assert torch.allclose(whole, one + other, rtol=1e-5)
 
     def test_a_batch_of_padding_costs_nothing(self) -> None:
         denoiser = randomised(Denoiser(TINY, 3, 4))

@@ -13,6 +13,7 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.diamond import load_diamond_state_dict
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel
+from dreamenv.share import Share
 
 TINY = RewardEndConfig(
     cond_channels=8, channels=(8, 16), depths=(1, 1), attention=(False, False), lstm_dim=12
@@ -182,6 +183,21 @@ def test_padding_has_no_say() -> None:
     everything = torch.ones_like(mask)
     counted = model.losses(obs, actions, torch.tensor([[1.0, 0, 1, 1]]), ends, everything)
     assert not torch.equal(losses.reward, counted.reward)
+
+
+def test_the_losses_of_shares_add_up_to_that_of_the_batch() -> None:
+    model = tiny()
+    obs, actions = torch.randn(4, 4, 3, 16, 16), torch.randint(0, 4, (4, 4))
+    rewards, ends = torch.randn(4, 4), torch.rand(4, 4) < 0.5
+    # Four steps that count in the one half, one in the other.
+    mask = torch.tensor([[True, True, True, False]] + [[True] + [False] * 3] * 2 + [[False] * 4])
+    whole = model.losses(obs, actions, rewards, ends, mask)
+    parts = [
+        model.losses(of(obs), of(actions), of(rewards), of(ends), of(mask), mask)
+        for of in (Share(0, 2).of, Share(1, 2).of)
+    ]
+    for loss, one, other in zip(whole, *parts, strict=True):
+        assert torch.allclose(loss, one + other, rtol=1e-5)
 
 
 def test_the_loss_reaches_every_weight() -> None:

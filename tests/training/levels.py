@@ -12,6 +12,7 @@ from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig
+from dreamenv.share import WHOLE, Share
 
 LENGTH = 3  # frames of a context
 SHAPE = (1, 4, 4)
@@ -55,6 +56,7 @@ class LevelWorld(WorldModel):
         *,
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
+        share: Share = WHOLE,  # noqa: ARG002
     ) -> Tensor:
         return context[:, -1] + 1
 

@@ -66,7 +66,7 @@ def little(_: str, env: str) -> TrainConfig:
         contexts=4,
         schedule=SCHEDULE,
         world_model=replace(tiny.world_model, steps=4, batch_size=2, reward_end_batch_size=2),
-        agent=replace(tiny.agent, steps=2, num_envs=2, rollout_length=4),
+        imagination=replace(tiny.imagination, steps=2, num_envs=2, rollout_length=4),
         denoiser=replace(tiny.denoiser, cond_channels=16, channels=(8, 8, 8)),
         reward_end=replace(tiny.reward_end, cond_channels=8, channels=(8, 8, 8), lstm_dim=16),
     )
