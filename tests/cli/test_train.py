@@ -61,7 +61,7 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(
     parts = (
         "real steps",
         "steps of the world model",
-        "steps of the actor-critic",
+        "steps of the agent",
         "games of tests",
     )
     for shown in (*parts, "share", "100%"):

@@ -45,7 +45,7 @@ def config(catch: EnvironmentSpec, tmp_path: Path) -> TrainConfig:
         out=str(tmp_path / "run"),
         size=(16,),
         contexts=4,
-        checkpoint_every=2,
+        checkpoint_every=1,
         device="cpu",
         frame_stack=2,
         schedule=ScheduleConfig(
@@ -56,7 +56,7 @@ def config(catch: EnvironmentSpec, tmp_path: Path) -> TrainConfig:
             steps=80,
             epochs_after=1,
             world_model_steps=1,
-            agent_steps=3,
+            agent_steps=2,
             test_every=2,
             test_episodes=2,
             final_episodes=2,
@@ -64,7 +64,7 @@ def config(catch: EnvironmentSpec, tmp_path: Path) -> TrainConfig:
         world_model=TrainingConfig(
             steps=2, batch_size=2, reward_end_batch_size=2, reward_end_length=3
         ),
-        imagination=ActorCriticTrainingConfig(steps=3, num_envs=3, rollout_length=8),
+        imagination=ActorCriticTrainingConfig(steps=2, num_envs=3, rollout_length=8),
         denoiser=DenoiserConfig(context_length=2, cond_channels=16, **LEVELS),
         reward_end=RewardEndConfig(cond_channels=8, lstm_dim=16, **LEVELS),
     )
@@ -101,8 +101,8 @@ def test_any_algorithm_learns_in_the_loop_and_plays_what_it_leaves(
     results = run(config)
     assert results.real_steps == 80
     _, counted = learned(config)
-    assert counted["num_timesteps"] >= 9 * 3 * 8
-    assert counted["num_timesteps"] < 9 * 3 * 8 + 3 * 8
+    # Two training steps in each of three epochs, and no more than its own rollouts round them up.
+    assert 6 * 3 * 8 <= counted["num_timesteps"] < 7 * 3 * 8
     policy = load_policy(str(config.run_folder.world_model / "agent.zip"), catch, sample=True)
     assert policy is not None
     frames = np.zeros((2, 3, 16, 16), np.uint8)
@@ -140,9 +140,9 @@ def test_killed_anywhere_it_goes_on_to_the_same_numbers(
     for number, (owner, name, call) in enumerate(
         [
             (Experience, "_step", 30),  # at random, before there is an agent
-            (Sb3Agent, "step", 3),  # after a checkpoint within the phase
+            (Sb3Agent, "step", 2),  # after a checkpoint within the phase
             (Experience, "_step", 70),  # by the agent
-            (Sb3Agent, "step", 4),
+            (Sb3Agent, "step", 3),
         ]
     ):
         killed = replace(whole, out=str(tmp_path / f"killed-{number}"))
@@ -156,17 +156,13 @@ def test_its_chance_is_its_own(config: TrainConfig, tmp_path: Path) -> None:
     ppo = replace(config, agent="ppo")
     other = replace(ppo, out=str(tmp_path / "other"))
     run(ppo)
-    numpy, before = np.random.get_state(legacy=False), torch.get_rng_state()  # noqa: NPY002
-    torch.rand(7)
     np.random.rand(7)  # noqa: NPY002
+    before = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     run(other)
     assert_same_runs(ppo, other)
-    # What the loop seeds for its networks is torch's; SB3 would seed numpy's as well.
-    np.random.set_state(numpy)  # noqa: NPY002
-    after = np.random.get_state(legacy=False)  # noqa: NPY002
-    run(replace(ppo, out=str(tmp_path / "third")))
-    assert np.random.get_state(legacy=False)["state"]["pos"] == after["state"]["pos"]  # noqa: NPY002
-    torch.set_rng_state(before)
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    assert before["pos"] == after["pos"]
+    assert (before["key"] == after["key"]).all()
 
 
 def test_its_schedules_span_the_whole_run(
@@ -181,7 +177,7 @@ def test_its_schedules_span_the_whole_run(
 
     monkeypatch.setattr(PPO, "train", recorded)
     run(replace(config, agent="ppo"))
-    assert left == pytest.approx([1 - number / 9 for number in range(1, 10)])
+    assert left == pytest.approx([1 - number / 6 for number in range(1, 7)])
 
 
 def test_each_epoch_dreams_begin_anew_in_the_world_as_it_is_by_then(
@@ -204,7 +200,7 @@ def test_each_epoch_dreams_begin_anew_in_the_world_as_it_is_by_then(
     monkeypatch.setattr(DreamVecEnv, "reset", counted)
     run(replace(config, agent="dqn"))
     # Once when it enters, and then with the first step of each of three epochs.
-    assert resets == [0, 1, 4, 7]
+    assert resets == [0, 1, 3, 5]
 
 
 def test_a_replay_buffer_holds_dreams_of_one_epoch_only(
@@ -220,4 +216,4 @@ def test_a_replay_buffer_holds_dreams_of_one_epoch_only(
 
     monkeypatch.setattr(Sb3Agent, "end_dreams", recorded)
     run(replace(config, agent="dqn"))
-    assert filled == [(24, 0)] * 3
+    assert filled == [(16, 0)] * 3

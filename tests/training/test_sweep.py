@@ -186,18 +186,19 @@ def test_a_run_whose_process_is_lost_goes_on_to_the_same_numbers(
     assert_same_results(run, whole)
 
 
-def test_a_signal_stops_the_runs_and_they_go_on_to_the_same_numbers(
-    whole: TrainConfig, tmp_path: Path
-) -> None:
+def test_a_signal_stops_the_runs_and_they_go_on(tmp_path: Path) -> None:
     begun, waiting = run_at(tmp_path / "begun"), run_at(tmp_path / "waiting", seed=1)
+    # Long enough to be stopped on a fast machine as well.
+    begun = replace(begun, world_model=replace(begun.world_model, steps=250))
     asker = once_begun(begun, lambda _: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Stopped, match="with 0 of 2 runs finished: run the same command again"):
         do(begun, waiting, config=replace(LOCAL, cpus=2.0))
     asker.join()
-    assert "\nstopped in epoch 1" in log(begun)
+    assert "\nstopped in epoch 1: add --resume to go on" in log(begun)
     assert not waiting.run_folder.path.exists()
     assert do(begun)[0] == ()
-    assert_same_results(begun, whole)
+    assert read_results(begun).real_steps == begun.schedule.steps
+    assert len(re.findall(r"^on .*, process \d+:$", log(begun), re.MULTILINE)) == 2
 
 
 def test_results_that_are_not_seen_here_are_an_error(
