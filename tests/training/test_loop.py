@@ -2,8 +2,8 @@ import io
 import itertools
 import json
 import signal
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.stopping import Stopped
 from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
 
+from .interrupting import Killed, interrupt, kill
+
 LEVELS: dict[str, Any] = {"channels": (8, 8), "depths": (1, 1), "attention": (False, False)}
 SCHEDULE = ScheduleConfig(
     first_steps=60,
@@ -45,10 +47,6 @@ SCHEDULE = ScheduleConfig(
     test_episodes=2,
     final_episodes=3,
 )
-
-
-class Killed(BaseException):
-    """What stands for SIGKILL: nothing catches it, and nothing is written after it."""
 
 
 @pytest.fixture(scope="module")
@@ -175,28 +173,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert any(not torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
-def interrupt(
-    config: TrainConfig, owner: Any, name: str, call: int, by: Callable[[], None]
-) -> None:
-    """Runs, and interrupts after the call of that number."""
-    original: Callable[..., Any] = getattr(owner, name)
-    calls = itertools.count(1)
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if next(calls) == call:
-            by()
-        return result
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(owner, name, interrupted)
-        run(config)
-
-
-def kill() -> None:
-    raise Killed
-
-
 def ask_to_stop() -> None:
     signal.raise_signal(signal.SIGINT)
 
@@ -222,7 +198,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_numbers(
     config: TrainConfig, whole: TrainConfig, owner: Any, name: str, call: int
 ) -> None:
     with pytest.raises(Killed):
-        interrupt(config, owner, name, call, kill)
+        interrupt(partial(run, config), owner, name, call, kill)
     run(config, resume=True)
     assert_same_runs(whole, config)
 
@@ -240,7 +216,7 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
     config: TrainConfig, whole: TrainConfig, owner: Any, name: str, call: int
 ) -> None:
     with pytest.raises(Stopped, match=r"stopped in epoch \d: add --resume to go on"):
-        interrupt(config, owner, name, call, ask_to_stop)
+        interrupt(partial(run, config), owner, name, call, ask_to_stop)
     run(config, resume=True)
     assert_same_runs(whole, config)
 

@@ -1,7 +1,6 @@
 import io
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,13 +27,11 @@ from dreamenv.training.policies import load_policy
 from dreamenv.training.sb3_agent import Sb3Agent
 from dreamenv.training.world_model import TrainingConfig
 
+from .interrupting import Killed, interrupt, kill
+
 LEVELS: dict[str, Any] = {"channels": (8, 8), "depths": (1, 1), "attention": (False, False)}
 ALGORITHMS: tuple[AlgorithmName, ...] = ("ppo", "a2c", "dqn", "recurrent-ppo", "qrdqn", "trpo")
 RESUMED: tuple[AlgorithmName, ...] = ("dqn", "recurrent-ppo")  # a buffer, and a memory
-
-
-class Killed(BaseException):
-    """What stands for SIGKILL: nothing catches it, and nothing is written after it."""
 
 
 @pytest.fixture
@@ -109,28 +106,6 @@ def test_any_algorithm_learns_in_the_loop_and_plays_what_it_leaves(
     assert set(policy.act(frames, np.array([True, True]))) <= {0, 1, 2}
 
 
-def interrupt(
-    config: TrainConfig, owner: Any, name: str, call: int, by: Callable[[], None]
-) -> None:
-    """Runs, and interrupts after the call of that number."""
-    original: Callable[..., Any] = getattr(owner, name)
-    calls = itertools.count(1)
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if next(calls) == call:
-            by()
-        return result
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(owner, name, interrupted)
-        run(config)
-
-
-def kill() -> None:
-    raise Killed
-
-
 @pytest.mark.parametrize("algorithm", RESUMED)
 def test_killed_anywhere_it_goes_on_to_the_same_numbers(
     config: TrainConfig, tmp_path: Path, algorithm: AlgorithmName
@@ -147,7 +122,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_numbers(
     ):
         killed = replace(whole, out=str(tmp_path / f"killed-{number}"))
         with pytest.raises(Killed):
-            interrupt(killed, owner, name, call, kill)
+            interrupt(partial(run, killed), owner, name, call, kill)
         run(killed, resume=True)
         assert_same_runs(whole, killed)
 
