@@ -144,6 +144,11 @@ class TrainConfig(Config):
             raise ConfigError(f"epsilon is {self.epsilon}; it must be in [0, 1]")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be at least 0")
+        if self.agent != "diamond" and self.frame_stack > self.denoiser.context_length:
+            raise ConfigError(
+                f"frame_stack is {self.frame_stack}, and dreams begin with "
+                f"{self.denoiser.context_length} frames; stack no more than context_length"
+            )
         if self.world_model.favour_at:
             raise ConfigError(
                 "favour_at is for a replay that does not grow; leave it and favoured_share out"

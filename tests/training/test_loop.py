@@ -245,6 +245,13 @@ def test_settings_that_cannot_work_are_refused(name: str, value: float) -> None:
         TrainConfig("ALE/Pong-v5", **{name: value})  # type: ignore[arg-type]
 
 
+def test_more_frames_than_a_dream_begins_with_are_not_stacked() -> None:
+    TrainConfig("ALE/Pong-v5", agent="ppo", frame_stack=4)
+    TrainConfig("ALE/Pong-v5", frame_stack=5)  # of no concern to the actor-critic
+    with pytest.raises(ConfigError, match="frame_stack is 5, and dreams begin with 4 frames"):
+        TrainConfig("ALE/Pong-v5", agent="ppo", frame_stack=5)
+
+
 def test_what_is_hard_cannot_be_favoured_in_a_replay_that_grows() -> None:
     favouring = TrainingConfig(favoured_share=0.5, favour_at=(5,))
     with pytest.raises(ConfigError, match="leave it and favoured_share out"):
