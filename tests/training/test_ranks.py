@@ -254,7 +254,7 @@ def test_batches_that_cannot_be_shared_are_refused(config: TrainConfig, name: st
 
 
 def test_an_agent_that_learns_alone_is_refused_by_several_ranks() -> None:
-    config = replace(RUN, agent="ppo")
+    config = replace(RUN, agent="ppo", frame_stack=2)
     check_shares(config, ALONE)
     with pytest.raises(ConfigError, match="agent is 'ppo', which learns alone"):
         check_shares(config, Ranks(0, 2))
