@@ -1,4 +1,4 @@
-"""Finding the steps that are hard to predict, so that more is learned from them.
+"""Finding the steps that matter, or are hard to predict, so that more is learned from them.
 
 Most steps of a game are alike: a ball flies on. What decides whether a dream holds together are
 the few where it bounces. Drawing what is predicted badly more often is prioritised replay (Schaul
@@ -6,13 +6,16 @@ et al., 2016) with the squared error of the next frame as priority.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dreamenv.data import Replay, Segments
 from dreamenv.data.segments import segments_at
 from dreamenv.data.tensors import Rows
+from dreamenv.errors import InputError
 from dreamenv.models.world_model import WorldModel
 
 _MOST_MEASURED = 40_000  # frames: minutes on a CPU, and more than are drawn from them later
@@ -59,6 +62,49 @@ def favour_the_hardest(
     error = error.clamp(max=error.quantile(_LARGEST).item()) + torch.finfo(torch.float64).tiny
     probabilities[places[measured]] += share * error / error.sum()
     return probabilities
+
+
+def favour_by_weight(
+    replay: Replay, weigh: Callable[[Any], Any], *, on_episode: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Returns with which probability each step is to be drawn, where someone knows what matters.
+
+    Args:
+        replay: Where the episodes are.
+        weigh: Maps the frames of an episode of T steps, uint8 [T + 1, C, H, W], to how often what
+            each step leads to is to be predicted, beside the others: T numbers of at least 0.
+        on_episode: Called again and again; what it raises ends the weighing.
+
+    Returns:
+        float64 [N], on the CPU, one a row of the replay (see `Rows`), whose frame is predicted;
+        they sum to 1.
+
+    Raises:
+        InputError: The weights are none, or all 0.
+    """
+    rows = replay.tensors("cpu").rows
+    probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    for episode in rows.episodes("train").tolist():
+        first, length = int(rows.first_rows[episode]), int(rows.lengths[episode])
+        weights = np.asarray(weigh(rows.frames[first : first + length + 1].numpy()))
+        _check_weights(weights, length)
+        # No step is taken from the last frame, so that it ends no window.
+        probabilities[first + 1 : first + length] = torch.as_tensor(weights[:-1]).double()
+        on_episode()
+    total = probabilities.sum()
+    if total == 0:
+        raise InputError("favourites gave every step the weight 0; give some of them more")
+    return probabilities / total
+
+
+def _check_weights(weights: Any, length: int) -> None:
+    if weights.shape != (length,) or weights.dtype.kind not in "fiu":
+        raise InputError(
+            f"favourites returned {weights.dtype} {list(weights.shape)} for an episode of {length} "
+            f"steps; it must return as many numbers"
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise InputError("favourites returned weights that are not finite or below 0; mend them")
 
 
 def _training_steps(rows: Rows) -> tuple[Tensor, Tensor]:

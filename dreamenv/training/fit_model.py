@@ -25,9 +25,10 @@ from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
-from dreamenv.training.favourites import favour_the_hardest
+from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.model_card import CARD_FILE, figures, format_psnr, model_card
+from dreamenv.training.named_function import load_function
 from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
@@ -157,6 +158,8 @@ class _Fit:
         with writer, ProgressBar(self._console, "fit", total, first) as bar:
             if self._config.training.compile and first < total:
                 say(self._console, "compiling: the first steps take minutes")
+            if trainer.step_count == 0:
+                self._favour_by_weight(stop)
             while trainer.step_count < total:
                 if self._batches.wants_favourites:
                     self._favour_the_hardest(stop)
@@ -176,6 +179,16 @@ class _Fit:
                     self._validate(writer)
                     started += time.perf_counter() - before
             self._validate(writer)
+
+    def _favour_by_weight(self, stop: StopRequest) -> None:
+        name = self._config.training.favourites
+        if name is None:
+            return
+        say(self._console, f"weighing the steps by {name}")
+        weigh = load_function(name, "favourites")
+        self._batches.favour(
+            favour_by_weight(self._replay, weigh, on_episode=lambda: self._leave_if_asked(stop))
+        )
 
     def _favour_the_hardest(self, stop: StopRequest) -> None:
         config, step = self._config, self._trainer.step_count

@@ -149,9 +149,10 @@ class TrainConfig(Config):
                 f"frame_stack is {self.frame_stack}, and dreams begin with "
                 f"{self.denoiser.context_length} frames; stack no more than context_length"
             )
-        if self.world_model.favour_at:
+        if self.world_model.favour_at or self.world_model.favourites is not None:
             raise ConfigError(
-                "favour_at is for a replay that does not grow; leave it and favoured_share out"
+                "favour_at and favourites are for a replay that does not grow; leave them and "
+                "favoured_share out"
             )
 
     @property

@@ -15,6 +15,7 @@ from dreamenv.errors import InputError
 from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
 from dreamenv.real.policy import Actions, Flags, Frames, Policy, StatefulPolicy
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
+from dreamenv.training.named_function import load_function
 
 RANDOM = "random"
 
@@ -187,26 +188,12 @@ def load_policy(
     if name and has_actor_critic(Path(name)):
         return _load_actor_critic(Path(name), environment, sample=sample, seed=seed)
     if ":" in name:
-        player = _load_function(name)
+        player = load_function(name, "policy")
         return cast("Policy", player()) if isinstance(player, type) else FunctionPolicy(player)
     raise InputError(
         f"policy is {name!r}; it must be 'random', the .zip of a saved agent, the folder of an "
         f"actor-critic, or module:function"
     )
-
-
-def _load_function(name: str) -> Callable[[Frames], npt.ArrayLike]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # The module is the user's: importing it can raise anything.
-        raise InputError(
-            f"policy {name!r} cannot be imported ({type(error).__name__}: {error}); name a "
-            f"function in a module that Python finds"
-        ) from error
-    if not callable(function):
-        raise InputError(f"policy {name!r} is a {type(function).__name__}; it must be a function")
-    return cast("Callable[[Frames], npt.ArrayLike]", function)
 
 
 def _load_actor_critic(

@@ -41,6 +41,8 @@ class TrainingConfig(Config):
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
             predicts worst; see `favour_the_hardest`.
         favour_at: After how many steps it is measured, or measured again, which these are.
+        favourites: A function, as module:name, that says instead, once and for all, how often each
+            step is to be drawn; see `favour_by_weight`.
         reward_end_length: Steps of a segment of the heads.
         reward_end_every: The heads learn in every so many-th step: they are done sooner.
         quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
@@ -62,6 +64,7 @@ class TrainingConfig(Config):
     unrolled_crop: int | None = None
     favoured_share: float = 0.0
     favour_at: tuple[int, ...] = ()
+    favourites: str | None = None
     reward_end_length: int = 19
     reward_end_every: int = 1
     quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
@@ -99,6 +102,10 @@ class TrainingConfig(Config):
             raise ConfigError(
                 f"favoured_share is {self.favoured_share} and favour_at {self.favour_at}; give a "
                 f"share and steps of at least 1, or neither"
+            )
+        if self.favour_at and self.favourites is not None:
+            raise ConfigError(
+                f"favour_at is {self.favour_at} and favourites {self.favourites!r}; give one"
             )
         if self.reward_end_length < 2:
             raise ConfigError(

@@ -1,15 +1,19 @@
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 
 from dreamenv.data import Replay
 from dreamenv.data.tensors import Rows
+from dreamenv.errors import InputError
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training import favourites
-from dreamenv.training.favourites import favour_the_hardest
+from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
 
+Frames = npt.NDArray[np.uint8]
 TinyModel = Callable[..., WorldModel]
 
 
@@ -82,3 +86,39 @@ def test_measuring_can_be_left(played: Replay, lazy: WorldModel) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         favour_the_hardest(lazy, played, share=0.5, on_batch=leave)
+
+
+def light(frames: Frames) -> npt.NDArray[np.float64]:
+    """How bright the frame is that each step leads to."""
+    means: npt.NDArray[np.float64] = frames[1:].mean(axis=(1, 2, 3))
+    return means + np.arange(len(means))
+
+
+def test_frames_are_predicted_as_often_as_they_weigh(played: Replay) -> None:
+    rows = played.tensors("cpu").rows
+    probabilities = favour_by_weight(played, light)
+    assert probabilities.sum().item() == pytest.approx(1)
+    wanted = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    for episode in rows.episodes("train").tolist():
+        first, length = int(rows.first_rows[episode]), int(rows.lengths[episode])
+        for step in range(1, length):
+            wanted[first + step] = rows.frames[first + step].double().mean() + step - 1
+    assert torch.allclose(probabilities, wanted / wanted.sum(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weigh", "message"),
+    [
+        (lambda frames: np.ones(len(frames)), r"returned float64 \[\d+\] .* as many numbers"),
+        (lambda frames: np.full(len(frames) - 1, "a"), "as many numbers"),
+        (lambda frames: np.full(len(frames) - 1, np.nan), "not finite or below 0"),
+        (lambda frames: np.full(len(frames) - 1, -1), "not finite or below 0"),
+        (lambda frames: np.zeros(len(frames) - 1), "every step the weight 0"),
+    ],
+)
+def test_weights_that_are_none_are_refused(
+    played: Replay, weigh: Callable[[Frames], object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        favour_by_weight(played, weigh)
+    assert "\n" not in str(error.value)

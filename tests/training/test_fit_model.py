@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import imageio.v3 as imageio
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from rich.console import Console
@@ -221,7 +222,7 @@ def test_stopped_while_it_measures_what_is_hard_it_goes_on_to_the_same_weights(
     )
     assert "step 2: measuring what is hard to predict" in fit(whole)
     with monkeypatch.context() as patched:
-        patched.setattr(favourites, "segments_at", _ask_to_stop)
+        patched.setattr(favourites, "segments_at", _ask_to_stop_and_cut)
         with pytest.raises(Stopped, match="stopped at step 2 of 4"):
             fit(stopped)
     assert "step 2: measuring what is hard to predict" in fit(stopped, resume=True)
@@ -231,9 +232,45 @@ def test_stopped_while_it_measures_what_is_hard_it_goes_on_to_the_same_weights(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _ask_to_stop(*arguments: Any) -> Segments:
-    signal.raise_signal(signal.SIGINT)
+def test_stopped_while_it_weighs_the_steps_it_goes_on_to_the_same_weights(
+    make_noise: MakeNoise,
+    config: FitModelConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_noise()
+    name = f"{__name__}:weigh_the_first"
+    weighing = replace(config.training, favourites=name)
+    fit(replace(config, name="plain", out=str(tmp_path / "plain")))
+    whole, stopped = (
+        replace(config, training=weighing, name=name, out=str(tmp_path / name))
+        for name in ("whole", "stopped")
+    )
+    assert f"weighing the steps by {name}" in fit(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(favourites, "_check_weights", _ask_to_stop)
+        with pytest.raises(Stopped, match="stopped at step 0 of 3"):
+            fit(stopped)
+    fit(stopped, resume=True)
+    one, other, plain = (
+        WorldModel.load(tmp_path / "home" / name).state_dict()
+        for name in ("whole", "stopped", "plain")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert not all(torch.equal(one[key], plain[key]) for key in one)
+
+
+def weigh_the_first(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return (np.arange(len(frames) - 1) < 2).astype(np.float64)
+
+
+def _ask_to_stop_and_cut(*arguments: Any) -> Segments:
+    _ask_to_stop()
     return segments_at(*arguments)
+
+
+def _ask_to_stop(*_: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_there_must_be_something_to_learn_from() -> None:

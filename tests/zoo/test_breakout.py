@@ -4,7 +4,7 @@ import pytest
 
 from dreamenv.real import make_single
 from dreamenv.training.policies import load_policy
-from dreamenv.zoo.breakout import BoldPlayer, Player, RashPlayer, find_ball
+from dreamenv.zoo.breakout import BoldPlayer, Player, RashPlayer, find_ball, weigh_steps
 
 _BALL_X, _BALL_Y = 99, 101  # in the emulator's RAM
 _STEPS = 600
@@ -62,6 +62,27 @@ def test_no_ball_is_found_where_there_is_none(
     without = frames[absent | (to_pixels(rams[:, _BALL_X], rams[:, _BALL_Y])[1] > 59)]
     assert len(without) > 0
     assert not find_ball(without)[0].any()
+
+
+def test_bounces_weigh_more_than_free_flight(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames, rams, _ = played
+    weights = weigh_steps(frames)
+    assert weights.shape == (len(frames) - 1,)
+    ball_x, ball_y = rams[:, _BALL_X], rams[:, _BALL_Y]
+    x, y = to_pixels(ball_x, ball_y)
+    in_sight = (ball_y > 0) & (y > 32) & (y < 54) & (x > 6) & (x < 57)
+    seen = in_sight[:-2] & in_sight[1:-1] & in_sight[2:]
+    turn = np.abs(np.diff(ball_x, 2)) + np.abs(np.diff(ball_y, 2))
+    free = weights[1:][seen & (turn == 0)]
+    assert len(free) > 100
+    assert (free == 1).mean() > 0.95
+    # It comes down to the paddle, and leaves it upwards.
+    rises = (np.diff(ball_y)[:-1] > 0) & (np.diff(ball_y)[1:] < 0) & (y[1:-1] > 50)
+    hits = weights[1:][rises & (ball_y[:-2] > 0) & (ball_y[2:] > 0)]
+    assert len(hits) > 5
+    assert (hits > 1).mean() > 0.8
 
 
 def test_players_differ_in_what_they_dare() -> None:
