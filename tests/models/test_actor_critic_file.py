@@ -10,9 +10,12 @@ from dreamenv.errors import FormatError
 from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig
 from dreamenv.models.actor_critic_file import (
     AGENT_FILE,
+    DESCRIPTION_FILE,
+    ActorCriticDescription,
     has_actor_critic,
     load_actor_critic,
     write_actor_critic,
+    write_description,
 )
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
@@ -38,6 +41,14 @@ def network() -> ActorCritic:
 def folder(tmp_path: Path, network: ActorCritic) -> Path:
     world_model = WorldModel(WORLD, Origin(agent=AGENT))
     world_model.save(tmp_path, also=functools.partial(write_actor_critic, network))
+    return tmp_path
+
+
+@pytest.fixture
+def alone(tmp_path: Path, network: ActorCritic) -> Path:
+    """A folder of an actor-critic without a world model."""
+    write_actor_critic(network, tmp_path)
+    write_description(ActorCriticDescription(AGENT, WORLD.obs_shape, WORLD.num_actions), tmp_path)
     return tmp_path
 
 
@@ -79,3 +90,41 @@ def test_damaged_weights_are_refused(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(FormatError, match=r"agent\.safetensors is not a whole safetensors file"):
         load_actor_critic(folder)
+
+
+def test_it_comes_back_without_a_world_model(alone: Path, network: ActorCritic) -> None:
+    assert has_actor_critic(alone)
+    loaded = load_actor_critic(alone)
+    assert (loaded.config, loaded.obs_shape, loaded.num_actions) == (AGENT, (3, 8, 8), 3)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, r"agent\.json: .*format version 2; this dreamenv reads version 1"),
+        ({"num_actions": 4}, r"policy\.\w+ has shape \[3.*needs \[4"),
+        ({"frames": 3}, r"agent\.json: frames: unknown field"),
+        (
+            {"architecture": {"channels": [8] * 5, "downsample": [True] * 5}},
+            r"agent\.json: frames of 8x8 pixels are too small",
+        ),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(
+    alone: Path, change: dict[str, Any], message: str
+) -> None:
+    file = alone / DESCRIPTION_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(FormatError, match=message):
+        load_actor_critic(alone)
+
+
+def test_a_damaged_description_is_refused(alone: Path) -> None:
+    file = alone / DESCRIPTION_FILE
+    file.write_text(file.read_text()[:-5])
+    with pytest.raises(FormatError, match=r"agent\.json is not JSON"):
+        load_actor_critic(alone)
+    (alone / AGENT_FILE).unlink()
+    assert not has_actor_critic(alone)
