@@ -65,6 +65,11 @@ class ActorCriticOutput(NamedTuple):
             state=self.state.where(mask, other.state),
         )
 
+    def rows(self, rows: Tensor) -> "ActorCriticOutput":
+        """Takes rows in the order of their numbers, int64 [M]."""
+        h, c = self.state
+        return ActorCriticOutput(self.logits[rows], self.value[rows], LSTMState(h[rows], c[rows]))
+
 
 class ActorCriticLosses(NamedTuple):
     """The parts of the actor-critic's loss, each float32 []."""

@@ -1,18 +1,17 @@
-"""Training the actor-critic in dreams: one rollout, one step of its optimiser."""
+"""Training the actor-critic: one rollout, one step of its optimiser."""
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from dreamenv.config import Config
-from dreamenv.dream.core import Dream
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.actor_critic import ActorCritic, actor_critic_losses, lambda_returns
 from dreamenv.training.optimisation import Learner, OptimiserConfig
 from dreamenv.training.ranks import ALONE, Ranks
-from dreamenv.training.rollout import RolloutCollector
+from dreamenv.training.rollout import Rollout
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class ActorCriticTrainingConfig(Config):
 
     Attributes:
         steps: Training steps; each is one rollout in all dreams.
-        num_envs: Dreams side by side, as many as the dream has.
+        num_envs: Dreams side by side, or real games.
         rollout_length: Steps of a rollout, after which the last value is bootstrapped with.
         gamma: γ, the discount.
         lambda_: λ, between one-step (0) and Monte Carlo (1) returns.
@@ -60,7 +59,7 @@ class ActorCriticStatistics(NamedTuple):
         policy: The loss of the policy.
         value: The squared error of the value.
         entropy: Of the policy, in nats.
-        reward: The mean reward of a step in the dreams.
+        reward: The mean reward of a step.
         lambda_return: The mean λ-return.
     """
 
@@ -71,49 +70,72 @@ class ActorCriticStatistics(NamedTuple):
     lambda_return: Tensor
 
 
+class Collector(Protocol):
+    """Lets the actor-critic that is trained act, in dreams or in real games.
+
+    Attributes:
+        num_envs: How many of them, on this rank.
+    """
+
+    num_envs: int
+
+    def collect(self, length: int) -> Rollout:
+        """Goes on with all of them for as many steps.
+
+        Args:
+            length: T.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` needs to go on exactly, but for the network.
+
+        All ranks have to ask for it together.
+        """
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+
+
 class ActorCriticTrainer:
-    """Trains an actor-critic in dreams (Alonso et al. 2024, Algorithm 1).
+    """Trains an actor-critic (Alonso et al. 2024, Algorithm 1).
 
     Args:
-        network: What is trained; it is moved to the device of the dream.
-        dream: Where it acts: begun anew, and stepped by nobody else. Its world model and contexts
-            may change between steps; see `Dream.redraw`.
+        network: What is trained.
+        collector: It lets the network act, and is asked by nobody else.
         config: How.
-        seed: Of the actions, of where dreams begin, and of the dream.
-        ranks: Who trains it together: `num_envs` dreams in all, of which the dream has this one's
-            share.
+        ranks: Who trains it together: `num_envs` dreams in all, of which the collector has this
+            one's share.
 
     Attributes:
         step_count: Steps done so far.
 
     Raises:
-        InputError: The actor-critic or the configuration is not made for the dream.
+        InputError: The configuration is not made for the collector.
     """
 
     def __init__(
         self,
         network: ActorCritic,
-        dream: Dream,
+        collector: Collector,
         config: ActorCriticTrainingConfig,
-        seed: int = 0,
         ranks: Ranks = ALONE,
     ) -> None:
-        dreams = dream.num_envs * ranks.count
-        if dreams != config.num_envs:
+        num_envs = collector.num_envs * ranks.count
+        if num_envs != config.num_envs:
             raise InputError(
-                f"num_envs is {config.num_envs}, and the dream has {dreams}; make them equal"
+                f"num_envs is {config.num_envs}, and rollouts are of {num_envs}; make them equal"
             )
         self.step_count = 0
         self._ranks = ranks
         self._config = config
-        self._network = network.to(dream.device).train()
-        self._collector = RolloutCollector(self._network, dream, seed, ranks)
+        self._network = network.train()
+        self._collector = collector
         self._learner = Learner(self._network, config.optimiser, config.steps, ranks)
 
     def step(self) -> ActorCriticStatistics:
-        """Goes on with the dreams for one rollout, and learns from it. It waits for no device.
+        """Goes on for one rollout, and learns from it. In dreams it waits for no device.
 
-        With several ranks the statistics are those of all dreams.
+        With several ranks the statistics are those of all.
         """
         config = self._config
         rollout = self._collector.collect(config.rollout_length)
@@ -140,9 +162,9 @@ class ActorCriticTrainer:
         return ActorCriticStatistics(*self._ranks.average(means))
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` needs to go on exactly, with the same world and contexts.
+        """Returns what `load_state_dict` needs to go on exactly, in the same dreams or games.
 
-        The world model and the contexts are not in it: they are kept with what fits them. The
+        World models, contexts and real games are not in it: they are kept with what makes them. The
         dreams of all ranks are, who have to ask for it together.
         """
         return {

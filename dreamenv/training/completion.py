@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from dreamenv.errors import FormatError
-from dreamenv.training.loop import RESULTS_FILE, TrainResults, train
+from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
+from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
 
 
 def results_file(run: TrainConfig) -> Path:

@@ -16,6 +16,9 @@ from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTraini
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.loop_agent import Figures
 from dreamenv.training.ranks import Ranks
+from dreamenv.training.real_games import RealGames
+from dreamenv.training.real_rollout import RealRolloutCollector
+from dreamenv.training.rollout import RolloutCollector
 
 
 class DiamondAgent:
@@ -74,7 +77,14 @@ class DiamondAgent:
             horizon=training.rollout_length,
             share=ranks.share,
         )
-        self._trainer = ActorCriticTrainer(self._network, self._dream, training, self._seed, ranks)
+        collector = RolloutCollector(self._network, self._dream, self._seed, ranks)
+        self._trainer = ActorCriticTrainer(self._network, collector, training, ranks)
+
+    def enter_games(self, games: RealGames, steps: int) -> None:
+        """See `LoopAgent`."""
+        collector = RealRolloutCollector(self._network, games, self._seed)
+        training = replace(self._training, steps=steps)
+        self._trainer = ActorCriticTrainer(self._network, collector, training)
 
     def begin_dreams(self, contexts: Contexts) -> None:
         """See `LoopAgent`."""
@@ -91,6 +101,10 @@ class DiamondAgent:
     def save(self, folder: Path) -> None:
         """See `LoopAgent`."""
         write_actor_critic(self._network, folder)
+
+    def saved_in(self, folder: Path) -> Path:
+        """See `LoopAgent`."""
+        return folder
 
     def state_dict(self) -> dict[str, Any]:
         """See `LoopAgent`."""

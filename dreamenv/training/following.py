@@ -139,6 +139,10 @@ def check_shares(config: TrainConfig, ranks: Ranks) -> None:
     Raises:
         ConfigError: The agent learns alone, or a batch cannot be cut into equal shares.
     """
+    if config.real and ranks.count > 1:
+        raise ConfigError(
+            f"real games are learned from by one rank alone, and there are {ranks.count}; start one"
+        )
     if config.agent != "diamond" and ranks.count > 1:
         raise ConfigError(
             f"agent is {config.agent!r}, which learns alone, and there are {ranks.count} ranks; "

@@ -1,6 +1,5 @@
 """DIAMOND's loop: collect, refresh the world model, train the agent in its dreams."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -9,36 +8,30 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
 from dreamenv.config import Config
 from dreamenv.data import Replay
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.evaluation.real_scores import PlayConfig, RealScores, play_games, scores_table
-from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, say
 from dreamenv.real import describe
-from dreamenv.real.policy import Policy, RandomPolicy
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
-from dreamenv.training.experience import Experience, FinishedGame
+from dreamenv.training.experience import Experience
 from dreamenv.training.following import Lead, LedLearning, check_shares, follow, leading
 from dreamenv.training.learning import Learning
 from dreamenv.training.loop_agent import Figures
 from dreamenv.training.loop_agents import make_loop_agent
 from dreamenv.training.loop_config import TrainConfig, architecture
+from dreamenv.training.loop_report import LoopReport, TrainResults
 from dreamenv.training.model_card import CARD_FILE, model_card
 from dreamenv.training.ranks import Ranks
+from dreamenv.training.real_loop import RealLoop
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
-
-RESULTS_FILE = "results.json"
 
 Phase = Literal["collect", "world_model", "agent", "test"]
 _NEXT: dict[Phase, Phase] = {"collect": "world_model", "world_model": "agent", "agent": "test"}
 _STEPS_A_LOG = 10
-_FIGURES_SHOWN = 5
-_GAMES_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -66,27 +59,6 @@ class Progress(Config):
         if self.phase == "test":
             return replace(self, epoch=self.epoch + 1, phase="collect", done=0)
         return replace(self, phase=_NEXT[self.phase], done=0)
-
-
-@dataclass(frozen=True)
-class TrainResults(Config):
-    """What came of a run.
-
-    Attributes:
-        dreamenv: The version.
-        settings: Of the run.
-        environment: The real game.
-        real_steps: Real steps that were learned from.
-        random: The scores of random play.
-        agent: Those of the agent of the last epoch.
-    """
-
-    dreamenv: str
-    settings: TrainConfig
-    environment: EnvironmentSpec
-    real_steps: int
-    random: RealScores
-    agent: RealScores
 
 
 def train(
@@ -131,7 +103,11 @@ def train(
             run.go_on()
         else:
             run.begin(config)
-        loop = _Loop(config, environment, console, stop, command, lead)
+        loop: RealLoop | _Loop
+        if config.real:
+            loop = RealLoop(config, environment, console, stop)
+        else:
+            loop = _Loop(config, environment, console, stop, command, lead)
         try:
             loop.go()
             results = loop.finish()
@@ -166,12 +142,14 @@ class _Loop:
         self._progress = Progress()
         self._learning: Learning | None = None
         self._restore()
-        self._writer = SummaryWriter(str(self._run.path), purge_step=self._training_steps + 1)
+        self._report = LoopReport(
+            config, environment, console, stop, self._how_to_go_on, self._training_steps
+        )
 
     def close(self) -> None:
         """Closes the real game and the curves."""
         self._experience.close()
-        self._writer.close()
+        self._report.close()
 
     def go(self) -> None:
         """Goes through the epochs, to the end of the last one's test."""
@@ -192,25 +170,12 @@ class _Loop:
 
     def finish(self) -> TrainResults:
         """Plays the games at the end, and writes and prints what came of it all."""
-        episodes = self._config.schedule.final_episodes
-        chance = RandomPolicy(self._environment.num_actions, self._config.seed)
-        results = TrainResults(
-            dreamenv=version("dreamenv"),
-            settings=self._config,
-            environment=self._environment,
-            real_steps=self._experience.steps,
-            random=self._play("random", chance, episodes, self._config.seed),
-            agent=self._play_agent(episodes, self._config.seed),
+        return self._report.finish(
+            self._agent,
+            self._experience.steps,
+            left=f"world model and agent: {self._run.world_model}, {self._run.best}",
+            next_step=_opened_by(self._run.best),
         )
-        with atomic_file(self._run.path / RESULTS_FILE) as beside:
-            beside.write_text(json.dumps(results.to_dict(), indent=2) + "\n")
-        players = (results.random, results.agent)
-        self._console.print(scores_table(f"{self._environment.id}, raw scores", players))
-        say(self._console, f"real steps: {results.real_steps:,}")
-        say(self._console, f"world model and agent: {self._run.world_model}, {self._run.best}")
-        say(self._console, f"curves: tensorboard --logdir {self._run.path}")
-        say(self._console, f"next: {_opened_by(self._run.best)}")
-        return results
 
     @property
     def _learn(self) -> Learning:
@@ -261,12 +226,10 @@ class _Loop:
         epoch, schedule = self._progress.epoch, self._config.schedule
         if epoch % schedule.test_every and epoch < self._epochs:
             return
-        scores = self._play_agent(schedule.test_episodes, self._config.seed + epoch)
-        self._writer.add_scalar("test/score", scores.score.mean, self._training_steps)
-        self._run.evaluation.mkdir(exist_ok=True)
-        with atomic_file(self._run.evaluation / f"epoch-{epoch:05d}.json") as beside:
-            beside.write_text(json.dumps(scores.to_dict(), indent=2) + "\n")
-        best, mean = self._progress.best, scores.score.mean
+        mean = self._report.test(
+            self._agent, self._training_steps, f"epoch-{epoch:05d}", self._config.seed + epoch
+        )
+        best = self._progress.best
         self._save_world(self._run.world_model)
         if best is None or mean > best:
             self._save_world(self._run.best)
@@ -286,7 +249,7 @@ class _Loop:
             done = self._progress.done + 1
             self._progress = replace(self._progress, done=done)
             if done % _STEPS_A_LOG == 0 or done == steps:
-                figures = _log(self._writer, self._training_steps, name, recent)
+                figures = self._report.log(self._training_steps, name, recent)
                 bar.update(self._training_steps, f"{self._where()}, {figures}")
                 recent.clear()
             self._leave_if_asked()
@@ -309,19 +272,7 @@ class _Loop:
         if self._stop():
             # What was collected of the phase is collected again.
             raise Stopped(self._how_to_go_on())
-        _log_games(self._writer, self._training_steps, finished)
-        self._writer.add_scalar("real/steps", self._experience.steps, self._training_steps)
-
-    def _play_agent(self, episodes: int, seed: int) -> RealScores:
-        return self._play("agent", self._agent.new_player(seed), episodes, seed)
-
-    def _play(self, player: str, policy: Policy, episodes: int, seed: int) -> RealScores:
-        def on_step(_: int) -> None:
-            if self._stop():
-                raise Stopped(self._how_to_go_on())
-
-        games = PlayConfig(episodes, num_envs=_GAMES_AT_ONCE, seed=seed)
-        return play_games(self._environment, policy, games, player=player, on_step=on_step)
+        self._report.log_games(self._training_steps, self._experience.steps, finished)
 
     def _leave_if_asked(self) -> None:
         if self._stop():
@@ -408,22 +359,3 @@ def _rare_rewards(replay: Replay) -> int:
 
 def _opened_by(folder: Path) -> str:
     return f'dreamenv.DreamEnv(world_model="{folder}")'
-
-
-def _log(writer: SummaryWriter, step: int, name: str, recent: list[Figures]) -> str:
-    """Writes the means of recent steps to the curves, and returns the first of them as text."""
-    parts = dict.fromkeys(part for each in recent for part in each)
-    values = {part: [each[part] for each in recent if part in each] for part in parts}
-    stacked = torch.stack([torch.stack(each).nanmean() for each in values.values()])
-    means = dict(zip(parts, stacked.tolist(), strict=True))
-    for part, mean in means.items():
-        writer.add_scalar(f"{name}/{part}", mean, step)
-    shown = list(means.items())[:_FIGURES_SHOWN]
-    return ", ".join(f"{part} {mean:.3f}" for part, mean in shown)
-
-
-def _log_games(writer: SummaryWriter, step: int, finished: tuple[FinishedGame, ...]) -> None:
-    if not finished:
-        return
-    scores = [game.score for game in finished]
-    writer.add_scalar("real/score", sum(scores) / len(scores), step)

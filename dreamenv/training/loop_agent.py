@@ -1,4 +1,4 @@
-"""What the loop asks of the agent that learns in its dreams, whatever it learns by."""
+"""What a run asks of the agent that learns in dreams or real games, whatever it learns by."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +11,17 @@ from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real.policy import StatefulPolicy
 from dreamenv.training.ranks import Ranks
+from dreamenv.training.real_games import RealGames
 
 Figures = Mapping[str, Tensor]
 """What one training step was like, each float32 [] on the device: reading one waits for it."""
 
 
 class LoopAgent(Protocol):
-    """Learns in dreams a little at a time, and plays the real game in between."""
+    """Learns in dreams a little at a time, and plays the real game in between.
+
+    Or it learns in real games alone: it enters the one or the other, once.
+    """
 
     @property
     def step_count(self) -> int:
@@ -48,6 +52,14 @@ class LoopAgent(Protocol):
             ranks: Who learns together, all of them entering together.
         """
 
+    def enter_games(self, games: RealGames, steps: int) -> None:
+        """Gets ready to learn in real games, as many as it would have dreams.
+
+        Args:
+            games: They are stepped by nobody else.
+            steps: Training steps that are to come in all.
+        """
+
     def begin_dreams(self, contexts: Contexts) -> None:
         """Lets the dreams that begin from now on begin in other contexts.
 
@@ -56,20 +68,23 @@ class LoopAgent(Protocol):
         """
 
     def step(self) -> Figures:
-        """Goes on with the dreams for one rollout, and learns from it."""
+        """Goes on with the dreams or the games for one rollout, and learns from it."""
 
     def end_dreams(self) -> None:
         """Forgets what is of use in the dreams of this epoch only, so that it need not be kept."""
 
     def save(self, folder: Path) -> None:
-        """Writes the agent into the folder of a world model that is being saved."""
+        """Writes the agent into a folder that is being saved, such as that of a world model."""
+
+    def saved_in(self, folder: Path) -> Path:
+        """Returns by what name `load_policy` opens the agent that was saved in a folder."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` needs to go on exactly, with the same world model.
+        """Returns what `load_state_dict` needs to go on exactly, in the same dreams or games.
 
         What is in it can be loaded without running code. Having entered, all ranks have to ask for
         it together.
         """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken, having entered the same world model."""
+        """Goes on where `state_dict` was taken, having entered the same dreams or games."""

@@ -1,4 +1,4 @@
-"""The configuration of DIAMOND's loop."""
+"""The configuration of DIAMOND's loop, and of learning in the real game alone."""
 
 import re
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ class TrainConfig(Config):
 
     Attributes:
         env: The id of the real environment, such as ALE/Pong-v5.
-        out: Folder of the run; by default runs/GAME-train.
+        out: Folder of the run; by default runs/GAME-train, with `real` runs/GAME-real.
         size: Height and width of a frame, or one number for both.
         sticky_actions: Probability that the emulator repeats the last action. Atari only.
         epsilon: Probability of a random action while collecting.
@@ -108,6 +108,12 @@ class TrainConfig(Config):
             that cut their rollouts it is the length, of all the horizon of the dreams); the rest
             are their own settings, those of `train-agent`.
         frame_stack: How many frames such an algorithm sees at once. The actor-critic remembers.
+        real: Whether the agent learns in the real game alone, for comparison: in
+            `imagination.num_envs` games for `schedule.steps` steps in all, rounded up to whole
+            rollouts, with a test after every `schedule.test_every` * `schedule.epoch_steps` of
+            them. There is no world model then, and of no concern are `epsilon`, `contexts`,
+            `world_model`, `denoiser`, `reward_end`, `sampler`, `imagination.steps`, and of
+            `schedule` all but steps, epoch_steps and what is said of tests.
         schedule: When what happens.
         world_model: How the world model is fitted.
         imagination: How the actor-critic is trained.
@@ -128,6 +134,7 @@ class TrainConfig(Config):
     device: str = AUTO
     agent: AgentName = "diamond"
     frame_stack: int = 4
+    real: bool = False
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     world_model: TrainingConfig = field(default_factory=TrainingConfig)
     imagination: ActorCriticTrainingConfig = field(default_factory=ActorCriticTrainingConfig)
@@ -144,7 +151,8 @@ class TrainConfig(Config):
             raise ConfigError(f"epsilon is {self.epsilon}; it must be in [0, 1]")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be at least 0")
-        if self.agent != "diamond" and self.frame_stack > self.denoiser.context_length:
+        stacks_in_dreams = self.agent != "diamond" and not self.real
+        if stacks_in_dreams and self.frame_stack > self.denoiser.context_length:
             raise ConfigError(
                 f"frame_stack is {self.frame_stack}, and dreams begin with "
                 f"{self.denoiser.context_length} frames; stack no more than context_length"
@@ -175,7 +183,25 @@ class TrainConfig(Config):
     @property
     def run_folder(self) -> RunFolder:
         """The folder of the run."""
-        return RunFolder(Path(self.out or Path("runs") / f"{self.game}-train"))
+        kind = "real" if self.real else "train"
+        return RunFolder(Path(self.out or Path("runs") / f"{self.game}-{kind}"))
+
+    @property
+    def real_steps_a_training_step(self) -> int:
+        """Real steps of a training step in the real game, those of all games together."""
+        return self.imagination.num_envs * self.imagination.rollout_length
+
+    @property
+    def real_training_steps(self) -> int:
+        """Training steps in the real game, as many as take `schedule.steps` real steps."""
+        return -(-self.schedule.steps // self.real_steps_a_training_step)
+
+    @property
+    def real_game_options(self) -> str:
+        """The options of a command that plays the same game."""
+        size = " ".join(str(side) for side in self.size)
+        sticky = f" --sticky-actions {self.sticky_actions}" if self.sticky_actions else ""
+        return f"--env {self.env} --size {size}{sticky}"
 
 
 def architecture(config: TrainConfig, environment: EnvironmentSpec) -> WorldModelConfig:

@@ -17,17 +17,17 @@ from dreamenv.training.ranks import ALONE, Ranks
 
 
 class Rollout(NamedTuple):
-    """T steps of an actor-critic in N dreams; tensors on their device.
+    """T steps of an actor-critic in N dreams or real games; tensors on its device.
 
     Attributes:
         logits: float32 [N, T, num_actions], of the policy; gradients flow through them.
         values: float32 [N, T], of the frames acted at; gradients flow through them.
         actions: int64 [N, T], those that were taken.
         rewards: float32 [N, T].
-        terminated: bool [N, T], whether the world model ended the dream in that step.
-        truncated: bool [N, T], whether it reached the dream's horizon in that step.
-        next_values: float32 [N, T], of the frame the step led to; where the dream ended there,
-            that is its last one, not the first of the dream that began in its place.
+        terminated: bool [N, T], whether the dream or the episode ended in that step.
+        truncated: bool [N, T], whether it reached its limit of steps in that step.
+        next_values: float32 [N, T], of the frame the step led to; where it ended there, that is
+            its last one, not the first of what began in its place.
     """
 
     logits: Tensor
@@ -77,6 +77,9 @@ class RolloutCollector:
         seed: Of the actions, the contexts and the dream.
         ranks: Who dreams together; the dream is of this one's share.
 
+    Attributes:
+        num_envs: N.
+
     Raises:
         InputError: The actor-critic is of other frames or actions than the dream, or the dream
             stacks frames or is of another rank's share.
@@ -87,6 +90,7 @@ class RolloutCollector:
     ) -> None:
         _check(network, dream)
         _check_share(dream, ranks)
+        self.num_envs = dream.num_envs
         self._ranks = ranks
         self._network = network
         self._dream = dream

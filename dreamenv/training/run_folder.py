@@ -42,8 +42,13 @@ class RunFolder:
         return self.path / "world_model"
 
     @property
+    def agent(self) -> Path:
+        """What learned in the real game, without a world model."""
+        return self.path / "agent"
+
+    @property
     def best(self) -> Path:
-        """What it had fitted when its agent did best."""
+        """What it had learned when its agent did best."""
         return self.path / "best"
 
     @property
@@ -96,8 +101,8 @@ class RunFolder:
 
     def _remove(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
-        written = self.replay, self.checkpoint.parent, self.world_model, self.best, self.evaluation
-        for folder in written:
+        models = self.world_model, self.agent, self.best
+        for folder in (self.replay, self.checkpoint.parent, *models, self.evaluation):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.config, *self.path.glob("events.out.tfevents.*")):
             file.unlink()

@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from dreamenv.dream.contexts import Contexts
@@ -24,6 +25,8 @@ from dreamenv.training.agents import AlgorithmConfig, make_agent
 from dreamenv.training.loop_agent import Figures
 from dreamenv.training.policies import agent_policy
 from dreamenv.training.ranks import Ranks
+from dreamenv.training.real_games import RealGames
+from dreamenv.training.real_sb3 import RealVecEnv
 from dreamenv.training.shared_chance import SharedChance
 
 AGENT_FILE = "agent.zip"
@@ -39,7 +42,7 @@ class Imagination:
     """How long, and in how many dreams, an agent learns at a time.
 
     Attributes:
-        num_envs: Dreams side by side.
+        num_envs: Dreams side by side, or real games.
         length: Steps of each in a training step, rounded up to the algorithm's own rollouts; and
             the horizon of the dreams.
         frame_stack: How many frames the agent sees at once.
@@ -51,9 +54,10 @@ class Imagination:
 
 
 class Sb3Agent:
-    """An agent of SB3; see `LoopAgent`. Until it has entered a world model, it plays at random.
+    """An agent of SB3; see `LoopAgent`. Until it has entered dreams or games, it plays at random.
 
     A replay buffer holds dreams of one epoch only: those of the next are of another world model.
+    Of real games it holds as many steps as it has room for.
 
     Args:
         algorithm: What it learns by. One that cuts its rollouts takes those of `imagination`.
@@ -81,6 +85,7 @@ class Sb3Agent:
         self._untrained = RandomPolicy(environment.num_actions, seed)
         self._player: StatefulPolicy = self._untrained
         self._dreams: DreamVecEnv | None = None
+        self._games: RealVecEnv | None = None
         self._agent: BaseAlgorithm | None = None
         self._most_steps = 0
 
@@ -107,14 +112,13 @@ class Sb3Agent:
             horizon=imagination.length,
             frame_stack=imagination.frame_stack,
         )
-        self._most_steps = steps * self._dream_steps
-        with self._chance.drawn_from():
-            self._agent = make_agent(
-                self._algorithm, self._dreams, device=self._device, seed=self._seed
-            )
+        self._begin(self._dreams, steps)
         self._dreams.reset()  # with the seed that SB3 left there, so that no later one takes it
-        self._agent.set_logger(Logger(folder=None, output_formats=[]))
-        self._player = self.new_player(self._seed)
+
+    def enter_games(self, games: RealGames, steps: int) -> None:
+        """See `LoopAgent`."""
+        self._games = RealVecEnv(games, self._imagination.frame_stack)
+        self._begin(self._games, steps)
 
     def begin_dreams(self, contexts: Contexts) -> None:
         """See `LoopAgent`."""
@@ -125,7 +129,7 @@ class Sb3Agent:
         """See `LoopAgent`."""
         agent = self._entered
         self.step_count += 1
-        callback = _UntilEnough(self.step_count * self._dream_steps)
+        callback = _UntilEnough(self.step_count * self._single_steps)
         # SB3 adds the steps done to those to do: its schedules span the whole run, as they should.
         left = max(0, self._most_steps - agent.num_timesteps)
         with self._chance.drawn_from(), suppress(_Enough):
@@ -145,19 +149,24 @@ class Sb3Agent:
         """See `LoopAgent`."""
         self._entered.save(folder / AGENT_FILE)
 
+    def saved_in(self, folder: Path) -> Path:
+        """See `LoopAgent`."""
+        return folder / AGENT_FILE
+
     def state_dict(self) -> dict[str, Any]:
         """See `LoopAgent`."""
         state: dict[str, Any] = {
             "step_count": self.step_count,
             "player": self._player.state_dict(),
             "chance": self._chance.state_dict(),
-            "agent": None,
+            "agent": None if self._agent is None else _agent_state(self._agent),
         }
-        if self._agent is None or self._dreams is None:
+        if self._games is not None:
+            state["stacks"] = torch.tensor(self._games.stacks)
+        if self._dreams is None:
             return state
         dream = self._dreams.dream
         return state | {
-            "agent": _agent_state(self._agent),
             "dream": dict(vars(dream.snapshot())),
             "dream_generator": dream.generator.get_state(),
         }
@@ -169,8 +178,11 @@ class Sb3Agent:
         self._player.load_state_dict(state["player"])
         if state["agent"] is None:
             return
-        assert self._dreams is not None
         _load_agent_state(self._entered, state["agent"])
+        if self._games is not None:
+            self._games.stacks = state["stacks"].cpu().numpy()
+        if self._dreams is None:
+            return
         dream = self._dreams.dream
         dream.restore(DreamState(**state["dream"]))
         dream.generator.set_state(state["dream_generator"].cpu())
@@ -181,9 +193,16 @@ class Sb3Agent:
         return self._agent
 
     @property
-    def _dream_steps(self) -> int:
-        """Steps of single dreams in one training step."""
+    def _single_steps(self) -> int:
+        """Steps of single dreams or games in one training step."""
         return self._imagination.num_envs * self._imagination.length
+
+    def _begin(self, env: VecEnv, steps: int) -> None:
+        self._most_steps = steps * self._single_steps
+        with self._chance.drawn_from():
+            self._agent = make_agent(self._algorithm, env, device=self._device, seed=self._seed)
+        self._agent.set_logger(Logger(folder=None, output_formats=[]))
+        self._player = self.new_player(self._seed)
 
 
 class _Enough(Exception):  # noqa: N818
@@ -200,7 +219,7 @@ class _UntilEnough(BaseCallback):
 
     @property
     def mean_reward(self) -> float:
-        """Of a step of a single dream; NaN where there was none."""
+        """Of a step of a single dream or game; NaN where there was none."""
         return float(np.mean(self._rewards)) if self._rewards else float("nan")
 
     def _on_rollout_start(self) -> None:

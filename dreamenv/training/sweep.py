@@ -21,8 +21,8 @@ from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import ConfigError, DreamenvError
 from dreamenv.progress import say
 from dreamenv.training.completion import complete, results_file
-from dreamenv.training.loop import TrainResults
 from dreamenv.training.loop_config import TrainConfig
+from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.stopping import Stopped, stop_on_signal
 
 LOG_FILE = "log.txt"

@@ -19,6 +19,7 @@ from dreamenv.training.actor_critic import (
 )
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.optimisation import OptimiserConfig
+from dreamenv.training.rollout import RolloutCollector
 
 from .levels import ACTOR_CRITIC, NUM_ACTIONS, SHAPE, AddingCritic, LevelWorld, windows
 
@@ -51,7 +52,8 @@ def trainer_of(
         torch.manual_seed(seed)
         network = ActorCritic(ACTOR_CRITIC, world.config.obs_shape, world.config.num_actions)
     dream = Dream(world.eval(), contexts, config.num_envs, horizon=horizon)
-    return ActorCriticTrainer(network, dream, config, seed)
+    collector = RolloutCollector(network.to(dream.device), dream, seed)
+    return ActorCriticTrainer(network, collector, config)
 
 
 def weights(trainer: ActorCriticTrainer) -> dict[str, Tensor]:
@@ -290,5 +292,5 @@ def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, val
 def test_a_dream_of_another_number_is_refused() -> None:
     dream = Dream(LevelWorld().eval(), windows(0), 4)
     network = ActorCritic(ACTOR_CRITIC, SHAPE, NUM_ACTIONS)
-    with pytest.raises(InputError, match=r"^num_envs is 16, and the dream has 4"):
-        ActorCriticTrainer(network, dream, CONFIG)
+    with pytest.raises(InputError, match=r"^num_envs is 16, and rollouts are of 4; make them"):
+        ActorCriticTrainer(network, RolloutCollector(network, dream), CONFIG)

@@ -13,9 +13,9 @@ from dreamenv.evaluation.real_scores import Game, RealScores
 from dreamenv.real import describe
 from dreamenv.training import completion
 from dreamenv.training.benchmark import BenchmarkConfig, benchmark_atari100k
-from dreamenv.training.loop import RESULTS_FILE, TrainResults
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.loop_presets import loop_preset
+from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
 
 
 @pytest.fixture

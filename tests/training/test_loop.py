@@ -23,11 +23,12 @@ from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import RealVectorEnv
-from dreamenv.training import checkpoint, loop
+from dreamenv.training import checkpoint, loop_report
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig
 from dreamenv.training.experience import Experience
-from dreamenv.training.loop import RESULTS_FILE, TrainResults, train
+from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
+from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
 from dreamenv.training.stopping import Stopped
 from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
 
@@ -187,8 +188,8 @@ def ask_to_stop() -> None:
         (WorldModelTrainer, "step", 8),
         (ActorCriticTrainer, "step", 3),
         (ActorCriticTrainer, "step", 5),
-        (loop, "play_games", 2),  # a test
-        (loop, "play_games", 4),  # the games at the end
+        (loop_report, "play_games", 2),  # a test
+        (loop_report, "play_games", 4),  # the games at the end
         (checkpoint, "atomic_file", 1),  # writing a checkpoint
         (checkpoint, "atomic_file", 7),
         (WorldModel, "save", 2),

@@ -19,8 +19,9 @@ from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.actor_critic_file import load_actor_critic
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.following import check_shares
-from dreamenv.training.loop import RESULTS_FILE, train
+from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
+from dreamenv.training.loop_report import RESULTS_FILE
 from dreamenv.training.ranks import ALONE, Ranks
 from dreamenv.training.rollout import RolloutCollector
 from dreamenv.training.world_model import Batches

@@ -21,8 +21,9 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig
 from dreamenv.training.agents import AlgorithmName
 from dreamenv.training.experience import Experience
-from dreamenv.training.loop import TrainResults, train
+from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
+from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.policies import load_policy
 from dreamenv.training.sb3_agent import Sb3Agent
 from dreamenv.training.world_model import TrainingConfig

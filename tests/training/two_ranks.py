@@ -27,6 +27,7 @@ from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTraini
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.optimisation import OptimiserConfig
 from dreamenv.training.ranks import Ranks
+from dreamenv.training.rollout import RolloutCollector
 from dreamenv.training.world_model import Batches, Losses, TrainingConfig, WorldModelTrainer
 
 from .conftest import SIDE, Catch
@@ -116,7 +117,7 @@ def new_agent(ranks: Ranks, replay: Replay) -> ActorCriticTrainer:
         torch.nn.init.normal_(layer.weight)
     contexts = Contexts.draw(replay, 2, 8, seed=1)
     dream = Dream(world, contexts, ACT.num_envs // ranks.count, horizon=4, share=ranks.share)
-    return ActorCriticTrainer(network, dream, ACT, 5, ranks)
+    return ActorCriticTrainer(network, RolloutCollector(network, dream, 5, ranks), ACT, ranks)
 
 
 def act(trainer: ActorCriticTrainer, steps: int) -> Tensor:
