@@ -21,8 +21,8 @@ class Options:
     The scores are raw, and the loss of a life ends no game.
 
     Attributes:
-        agent: Who plays: the .zip of a saved agent, the folder of a world model with its
-            actor-critic, module:function, or random.
+        agent: Who plays: the .zip of a saved agent, the folder of an actor-critic (by itself or
+            with its world model), module:function, or random.
         env: The id of the environment, such as ALE/Breakout-v5.
         config: How many games, and how.
         sample: Play as an agent does at the end of its training: draw actions from its

@@ -167,8 +167,8 @@ def load_policy(
 
     Args:
         name: `random`; the path of an agent saved by stable-baselines3 or sb3-contrib
-            (`agent.zip`); the folder of a world model with its actor-critic; or, as
-            `module:name`, a Python function of the frames, or a class whose instances are
+            (`agent.zip`); the folder of an actor-critic, by itself or with its world model; or,
+            as `module:name`, a Python function of the frames, or a class whose instances are
             policies.
         environment: What is played.
         sample: Whether an agent draws its actions; see `AgentPolicy`.

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,3 +51,23 @@ def test_schedules_that_cannot_work_are_refused(settings: dict[str, Any], names:
 def test_a_run_is_named_after_its_game() -> None:
     assert str(TrainConfig("ALE/Pong-v5").run_folder.path) == "runs/Pong-train"
     assert str(TrainConfig("ALE/Pong-v5", out="a/b").run_folder.path) == "a/b"
+
+
+def test_as_many_real_steps_are_made_in_the_real_game_alone() -> None:
+    config = TrainConfig("ALE/Pong-v5", real=True)
+    assert str(config.run_folder.path) == "runs/Pong-real"
+    # 32 games of 15 steps: 100,320 real steps.
+    assert (config.real_steps_a_training_step, config.real_training_steps) == (480, 209)
+    whole = replace(config, schedule=ScheduleConfig(steps=480 * 50))
+    assert whole.real_training_steps == 50
+
+
+def test_a_command_that_plays_the_same_game_has_its_options() -> None:
+    config = TrainConfig("ALE/Pong-v5", size=(32, 48), sticky_actions=0.25)
+    assert config.real_game_options == "--env ALE/Pong-v5 --size 32 48 --sticky-actions 0.25"
+    square = replace(config, size=(32,), sticky_actions=0.0)
+    assert square.real_game_options == "--env ALE/Pong-v5 --size 32"
+
+
+def test_more_frames_than_a_dream_begins_with_can_be_stacked_in_the_real_game() -> None:
+    TrainConfig("ALE/Pong-v5", agent="ppo", frame_stack=5, real=True)

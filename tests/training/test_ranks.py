@@ -261,6 +261,15 @@ def test_an_agent_that_learns_alone_is_refused_by_several_ranks() -> None:
         check_shares(config, Ranks(0, 2))
 
 
+def test_real_games_are_refused_by_several_ranks() -> None:
+    config = replace(RUN, real=True)
+    check_shares(config, ALONE)
+    with pytest.raises(
+        ConfigError, match=r"^real games are learned from by one rank alone, and .* 2"
+    ):
+        check_shares(config, Ranks(0, 2))
+
+
 def test_a_process_is_alone_if_nothing_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

@@ -42,8 +42,9 @@ def test_a_new_run_keeps_its_configuration(run: RunFolder) -> None:
 
 
 def test_everything_of_a_run_is_in_its_folder(run: RunFolder) -> None:
-    places = (run.config, run.replay, run.checkpoint, run.world_model, run.evaluation)
-    assert len(set(places)) == 5
+    models = run.world_model, run.agent, run.best
+    places = (run.config, run.replay, run.checkpoint, *models, run.evaluation)
+    assert len(set(places)) == 7
     assert all(place.is_relative_to(run.path) for place in places)
 
 
@@ -56,10 +57,12 @@ def test_a_run_that_is_there_is_not_touched_unasked(run: RunFolder) -> None:
 
 def test_an_overwritten_run_leaves_nothing(run: RunFolder) -> None:
     begin(run)
-    run.replay.mkdir()
-    (run.replay / "index.json").write_text("{}")
+    written = (run.replay, run.world_model, run.agent, run.best, run.evaluation)
+    for folder in written:
+        folder.mkdir()
+        (folder / "index.json").write_text("{}")
     begin(run, Settings(steps=4), overwrite=True)
-    assert not run.replay.exists()
+    assert not any(folder.exists() for folder in written)
     begin(run, Settings(steps=4), resume=True)
 
 
