@@ -120,7 +120,7 @@ class RealLoop:
             self._report.log_games(done, steps, self._games.take_finished())
             bar.update(steps, f"{self._where()}, {shown}")
         self._leave_if_asked()
-        if done % self._config.checkpoint_every == 0:
+        if done % self._config.checkpoint_every == 0 or self._test_is_due:
             self._save_checkpoint()
 
     def _test(self) -> None:

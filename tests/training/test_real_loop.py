@@ -181,7 +181,7 @@ def test_its_curves_tell_steps_scores_and_losses(config: TrainConfig) -> None:
 def test_the_best_agent_is_that_of_the_best_test(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.25, 0.5, 0.5])
+    scores = iter([0.5, 0.25, 0.5])
     saved: list[dict[str, Tensor]] = []
 
     def test(_self: Any, agent: Any, *_: Any) -> float:
@@ -190,8 +190,8 @@ def test_the_best_agent_is_that_of_the_best_test(
 
     monkeypatch.setattr(loop_report.LoopReport, "test", test)
     _, printed = run(config)
-    assert "72 real steps: score 0.50, best 0.50" in printed
-    for folder, number in ((config.run_folder.best, 1), (config.run_folder.agent, 2)):
+    assert "72 real steps: score 0.25, best 0.50" in printed
+    for folder, number in ((config.run_folder.best, 0), (config.run_folder.agent, 2)):
         for name, tensor in weights(folder).items():
             assert torch.equal(tensor, saved[number][name]), (folder, name)
 
@@ -261,7 +261,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_numbers(
 @pytest.mark.parametrize(
     ("owner", "name", "call", "steps"),
     [
-        (RealGames, "step", 9, 36),
+        (RealGames, "step", 3, 18),
         (RealVectorEnv, "step", 16, 36),  # the first test
     ],
 )
@@ -272,6 +272,9 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
     run(whole)
     with pytest.raises(Stopped, match=f"^stopped after {steps} real steps: add --resume to go on"):
         interrupt(partial(run, config), owner, name, call, ask_to_stop)
+    state = checkpoint.load_checkpoint(config.run_folder.checkpoint, torch.device("cpu"))
+    assert state is not None
+    assert state["games"]["steps"] == steps
     run(config, resume=True)
     assert_same_runs(whole, config)
 
