@@ -240,7 +240,7 @@ KILLS: dict[AgentName, list[tuple[Any, str, int]]] = {
         (loop_report, "play_games", 4),  # the games at the end
     ],
     "dqn": [(RealGames, "step", 16), (Sb3Agent, "step", 4)],
-    "ppo": [(RealGames, "step", 16), (Sb3Agent, "step", 4)],
+    "ppo": [(RealGames, "step", 16)],
 }
 
 
