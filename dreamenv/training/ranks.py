@@ -94,6 +94,10 @@ class Ranks:
         """
         if self.count == 1:
             return
+        # Optimisers import this later. Its functions would then keep the group that they find, as
+        # a default, and gloo's threads with it, which now and then abort as the interpreter ends.
+        import torch.distributed.nn.functional
+
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # What is told goes through the host in any case, and waits for no device.

@@ -89,6 +89,14 @@ def test_two_ranks_fit_the_world_model_as_one_does(
     assert max(moved) > 1e-3
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are not to be seen here")
+def test_no_thread_outlives_the_group(learned: list[dict[str, Any]]) -> None:
+    # One that does can take the interpreter down as it ends.
+    for threads in (rank["threads"] for rank in learned):
+        assert threads
+        assert not [name for name in threads if "gloo" in name]
+
+
 def test_their_shares_have_unequal_numbers_of_steps_to_learn(played: Replay) -> None:
     # Or else a mean of their losses would do as well as the sum of the parts.
     batches = Batches(played, new_model(), FIT, CPU, seed=3)

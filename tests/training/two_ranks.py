@@ -145,8 +145,9 @@ def learn(folder: Path) -> None:
     ranks.join(CPU)
     replay = Replay.open(folder)
     results = {"fit": fit(ranks, replay), "agent": train_agent(ranks, replay)}
-    torch.save(results, folder.parent / f"rank-{ranks.rank}.pt")
     ranks.leave()
+    threads = [(task / "comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    torch.save(results | {"threads": threads}, folder.parent / f"rank-{ranks.rank}.pt")
 
 
 def run(folder: Path, *arguments: str) -> None:
