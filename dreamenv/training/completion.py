@@ -8,12 +8,12 @@ from rich.console import Console
 from dreamenv.errors import FormatError
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
-from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
+from dreamenv.training.loop_report import TrainResults
 
 
 def results_file(run: TrainConfig) -> Path:
     """Returns the file that a run leaves when it is finished."""
-    return run.run_folder.path / RESULTS_FILE
+    return run.run_folder.results
 
 
 def read_results(run: TrainConfig) -> TrainResults:

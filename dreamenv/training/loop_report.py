@@ -21,8 +21,6 @@ from dreamenv.training.loop_agent import Figures, LoopAgent
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.stopping import Stopped, StopRequest
 
-RESULTS_FILE = "results.json"
-
 _FIGURES_SHOWN = 5
 _GAMES_AT_ONCE = 10
 
@@ -154,7 +152,7 @@ class LoopReport:
             random=self._play("random", chance, episodes, seed),
             agent=self._play("agent", agent.new_player(seed), episodes, seed),
         )
-        _write(self._run.path / RESULTS_FILE, results)
+        _write(self._run.results, results)
         players = (results.random, results.agent)
         self._console.print(scores_table(f"{self._environment.id}, raw scores", players))
         say(self._console, f"real steps: {results.real_steps:,}")

@@ -56,6 +56,11 @@ class RunFolder:
         """Figures and pictures of its validations."""
         return self.path / "evaluation"
 
+    @property
+    def results(self) -> Path:
+        """What came of it, once it is finished."""
+        return self.path / "results.json"
+
     def check(self, config: Config, *, resume: bool, overwrite: bool) -> None:
         """Checks that a run can begin here, or go on; changes nothing.
 
@@ -104,8 +109,8 @@ class RunFolder:
         models = self.world_model, self.agent, self.best
         for folder in (self.replay, self.checkpoint.parent, *models, self.evaluation):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.config, *self.path.glob("events.out.tfevents.*")):
-            file.unlink()
+        for file in (self.config, self.results, *self.path.glob("events.out.tfevents.*")):
+            file.unlink(missing_ok=True)
 
     def _check_same(self, config: Config) -> None:
         if not self.config.exists():

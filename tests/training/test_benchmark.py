@@ -15,7 +15,7 @@ from dreamenv.training import completion
 from dreamenv.training.benchmark import BenchmarkConfig, benchmark_atari100k
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.loop_presets import loop_preset
-from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
+from dreamenv.training.loop_report import TrainResults
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def finish(run: TrainConfig, score: float) -> None:
         agent=played("agent", score),
     )
     run.run_folder.path.mkdir(parents=True)
-    (run.run_folder.path / RESULTS_FILE).write_text(json.dumps(results.to_dict()))
+    (run.run_folder.results).write_text(json.dumps(results.to_dict()))
 
 
 def report(config: BenchmarkConfig, *, collect_only: bool = False) -> tuple[Atari100k, str]:
@@ -102,7 +102,7 @@ def test_runs_can_be_collected_alone(
 
 def test_damaged_results_are_named(config: BenchmarkConfig) -> None:
     finish(config.runs[0], 1.0)
-    (config.runs[0].run_folder.path / RESULTS_FILE).write_text("{")
+    (config.runs[0].run_folder.results).write_text("{")
     with pytest.raises(FormatError, match=r"seed-0/results\.json is not JSON .* delete it"):
         report(config, collect_only=True)
 

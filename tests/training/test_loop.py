@@ -28,7 +28,7 @@ from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTraini
 from dreamenv.training.experience import Experience
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
-from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
+from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.stopping import Stopped
 from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
 
@@ -104,7 +104,7 @@ def assert_same_runs(one: TrainConfig, other: TrainConfig) -> None:
         for name, tensor in a.items():
             assert torch.equal(tensor, b[name]), name
     assert Replay.open(mine.replay).infos == Replay.open(yours.replay).infos
-    for name in (RESULTS_FILE, "evaluation/epoch-00002.json", "evaluation/epoch-00005.json"):
+    for name in ("results.json", "evaluation/epoch-00002.json", "evaluation/epoch-00005.json"):
         a, b = (json.loads((run.path / name).read_text()) for run in (mine, yours))
         for data in (a, b):
             data.pop("settings", None)  # they name the folder
@@ -230,11 +230,11 @@ def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
         run(config)
     with pytest.raises(ConfigError, match=r"was begun with epsilon 0\.01, not 0\.5"):
         run(replace(config, epsilon=0.5), resume=True)
-    first = (config.run_folder.path / RESULTS_FILE).read_text()
+    first = (config.run_folder.results).read_text()
     run(config, resume=True)
-    assert (config.run_folder.path / RESULTS_FILE).read_text() == first
+    assert (config.run_folder.results).read_text() == first
     run(config, overwrite=True)
-    assert (config.run_folder.path / RESULTS_FILE).read_text() == first
+    assert (config.run_folder.results).read_text() == first
 
 
 @pytest.mark.parametrize(

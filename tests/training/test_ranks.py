@@ -21,7 +21,6 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.training.following import check_shares
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
-from dreamenv.training.loop_report import RESULTS_FILE
 from dreamenv.training.ranks import ALONE, Ranks
 from dreamenv.training.rollout import RolloutCollector
 from dreamenv.training.world_model import Batches
@@ -182,9 +181,7 @@ def test_a_run_of_two_ranks_ends_near_that_of_one(
     config = whole[0]
     alone = replace(config, out=str(tmp_path / "run"))
     train(alone, Console(file=io.StringIO()))
-    mine, yours = (
-        json.loads((each.run_folder.path / RESULTS_FILE).read_text()) for each in (config, alone)
-    )
+    mine, yours = (json.loads((each.run_folder.results).read_text()) for each in (config, alone))
     assert mine["real_steps"] == yours["real_steps"] == 80
     assert mine["random"] == yours["random"]
     assert mine["agent"] == yours["agent"]
@@ -224,7 +221,7 @@ def test_an_error_of_one_rank_ends_both(tmp_path: Path) -> None:
     assert result.returncode != 0
     assert result.stderr.count("dreamenv: the second rank is unwell\n") == 1, result.stderr
     assert result.stderr.count("dreamenv: lost the other ranks (") == 1
-    assert not (tmp_path / "run" / RESULTS_FILE).exists()
+    assert not (tmp_path / "run" / "results.json").exists()
 
 
 # Settings.

@@ -30,7 +30,7 @@ from dreamenv.training.completion import complete, read_results
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import AgentName, ScheduleConfig, TrainConfig
 from dreamenv.training.loop_dry_run import loop_dry_run
-from dreamenv.training.loop_report import RESULTS_FILE, TrainResults
+from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.policies import load_policy
 from dreamenv.training.real_games import RealGames
 from dreamenv.training.real_loop import RealLoop
@@ -113,7 +113,7 @@ def assert_same_runs(one: TrainConfig, other: TrainConfig) -> None:
             assert torch.equal(tensor, b[name]), name
         assert counted(folder) == counted(twin)
     tests = [f"evaluation/steps-{steps:09d}.json" for steps in TESTS]
-    for name in (RESULTS_FILE, *tests):
+    for name in ("results.json", *tests):
         a, b = (json.loads((run.path / name).read_text()) for run in (mine, yours))
         for data in (a, b):
             data.pop("settings", None)  # they name the folder
@@ -146,7 +146,7 @@ def test_an_agent_learns_in_the_real_game_and_plays_what_it_leaves(
     frames = np.zeros((2, 3, 16, 16), np.uint8)
     assert set(policy.act(frames, np.array([True, True]))) <= {0, 1, 2}
     left = {path.name for path in folder.path.iterdir() if not path.name.startswith("events")}
-    assert left == {"config.json", RESULTS_FILE, "agent", "best", "checkpoint", "evaluation"}
+    assert left == {"config.json", "results.json", "agent", "best", "checkpoint", "evaluation"}
 
 
 def test_the_command_names_another_that_plays_what_it_leaves(
@@ -287,11 +287,11 @@ def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
         run(config)
     with pytest.raises(ConfigError, match="was begun with real True, not False"):
         run(replace(config, real=False), resume=True)
-    first = (config.run_folder.path / RESULTS_FILE).read_text()
+    first = (config.run_folder.results).read_text()
     run(config, resume=True)
-    assert (config.run_folder.path / RESULTS_FILE).read_text() == first
+    assert (config.run_folder.results).read_text() == first
     run(config, overwrite=True)
-    assert (config.run_folder.path / RESULTS_FILE).read_text() == first
+    assert (config.run_folder.results).read_text() == first
     assert complete(config, Console(file=io.StringIO())) == read_results(config)
 
 

@@ -43,8 +43,8 @@ def test_a_new_run_keeps_its_configuration(run: RunFolder) -> None:
 
 def test_everything_of_a_run_is_in_its_folder(run: RunFolder) -> None:
     models = run.world_model, run.agent, run.best
-    places = (run.config, run.replay, run.checkpoint, *models, run.evaluation)
-    assert len(set(places)) == 7
+    places = (run.config, run.replay, run.checkpoint, *models, run.evaluation, run.results)
+    assert len(set(places)) == 8
     assert all(place.is_relative_to(run.path) for place in places)
 
 
@@ -61,8 +61,10 @@ def test_an_overwritten_run_leaves_nothing(run: RunFolder) -> None:
     for folder in written:
         folder.mkdir()
         (folder / "index.json").write_text("{}")
+    run.results.write_text("{}")
     begin(run, Settings(steps=4), overwrite=True)
     assert not any(folder.exists() for folder in written)
+    assert not run.results.exists()
     begin(run, Settings(steps=4), resume=True)
 
 

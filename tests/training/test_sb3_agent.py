@@ -19,6 +19,7 @@ from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig
+from dreamenv.training.agents import ALGORITHMS as LEARNED_BY
 from dreamenv.training.agents import AlgorithmName
 from dreamenv.training.experience import Experience
 from dreamenv.training.loop import train
@@ -109,10 +110,18 @@ def test_any_algorithm_learns_in_the_loop_and_plays_what_it_leaves(
 
 @pytest.mark.parametrize("algorithm", RESUMED)
 def test_killed_anywhere_it_goes_on_to_the_same_numbers(
-    config: TrainConfig, tmp_path: Path, algorithm: AlgorithmName
+    config: TrainConfig,
+    tmp_path: Path,
+    algorithm: AlgorithmName,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # DQN begins to learn before it is killed.
+    dqn = LEARNED_BY["dqn"]
+    soon = dqn.settings | {"learning_starts": 20, "target_update_interval": 10}
+    monkeypatch.setitem(LEARNED_BY, "dqn", replace(dqn, settings=soon))
     whole = replace(config, agent=algorithm)
     run(whole)
+    assert learned(whole)[1]["_n_updates"] > 0
     for number, (owner, name, call) in enumerate(
         [
             (Experience, "_step", 30),  # at random, before there is an agent
