@@ -27,7 +27,8 @@ _LEAST_LIGHT, _LEAST_PEAK = 90.0, 45.0
 _BENT = 1.2  # pixels off the straight flight
 _BY_PADDLE, _BY_LEFT_WALL, _BY_RIGHT_WALL = 50.0, 8.0, 56.0
 # Of steps with a bounce from the paddle, a wall, bricks; in which the ball appears or was not there
-# long; vanishes; is not there. They make a quarter of what is drawn bounces from the paddle.
+# long; vanishes; is not there. In the recipe's episodes a fifth of what is drawn are bounces from
+# the paddle, which are a twentieth of the steps.
 _WEIGHTS = [12.0, 12.0, 20.0, 3.0, 4.0, 5.0]
 
 _PUSH = 4.4  # how far the paddle moves in the step of an action, and again in the next one

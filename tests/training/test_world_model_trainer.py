@@ -220,6 +220,12 @@ def test_single_frames_are_drawn_around_what_is_hard_too(
     assert batches.wants_favourites
 
 
+def test_what_is_favoured_is_said_in_one_way() -> None:
+    replace(CONFIG, favourites="module:function")
+    with pytest.raises(ConfigError, match=r"^favour_at is \(2,\) and favourites 'module:function'"):
+        replace(CONFIG, favoured_share=0.5, favour_at=(2,), favourites="module:function")
+
+
 def test_a_seed_gives_one_course_and_another_seed_another(
     played: Replay, tiny_model: TinyModel
 ) -> None:
