@@ -102,7 +102,7 @@ def _time_steps(
     training, frame = config.training, model.config.obs_shape[1:]
     trainer = WorldModelTrainer(model, training, device)
     context, rows = config.denoiser.context_length, training.batch_size
-    single_steps = min(training.single_steps, training.steps)
+    single_steps = training.single_step_count
     squares, later_squares = (
         frame if side is None else (side, side) for side in (training.crop, training.unrolled_crop)
     )

@@ -154,7 +154,7 @@ def check_shares(config: TrainConfig, ranks: Ranks) -> None:
         "world_model.reward_end_batch_size": fit.reward_end_batch_size,
         "imagination.num_envs": config.imagination.num_envs,
     }
-    if fit.single_steps > 0:
+    if fit.single_step_count > 0:
         sizes["world_model.single_batch_size"] = fit.singles
     for name, size in sizes.items():
         if size % ranks.count:

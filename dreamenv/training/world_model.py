@@ -33,6 +33,8 @@ class TrainingConfig(Config):
             prediction.
         single_steps: So many steps at the beginning predict one frame a segment: all of their
             work is from real frames.
+        single_every: After them, every so many-th step is still such a one: 2 for every other
+            step. None for no more of them.
         crop: Side of the squares around what changes that those steps learn from, instead of from
             whole frames; see `Cropper`.
         single_batch_size: Segments a step of those; None for `predictions` times `batch_size`.
@@ -59,6 +61,7 @@ class TrainingConfig(Config):
     reward_end_batch_size: int = 32
     predictions: int = 2
     single_steps: int = 0
+    single_every: int | None = None
     crop: int | None = None
     single_batch_size: int | None = None
     unrolled_crop: int | None = None
@@ -81,6 +84,18 @@ class TrainingConfig(Config):
         """Segments a step of those that predict one frame each."""
         return self.single_batch_size or self.predictions * self.batch_size
 
+    @property
+    def single_step_count(self) -> int:
+        """How many of all steps predict one frame a segment."""
+        return sum(map(self.is_single, range(self.steps)))
+
+    def is_single(self, step: int) -> bool:
+        """Says whether a step, counted from 0, predicts one frame a segment."""
+        beyond = step - self.single_steps
+        return beyond < 0 or (
+            self.single_every is not None and (beyond + 1) % self.single_every == 0
+        )
+
     def __post_init__(self) -> None:
         at_least_one = "batch_size", "reward_end_batch_size", "predictions", "reward_end_every"
         for name in ("steps", *at_least_one):
@@ -90,6 +105,8 @@ class TrainingConfig(Config):
             raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
         if not 0 <= self.favoured_share <= 1:
             raise ConfigError(f"favoured_share is {self.favoured_share}; it must be in [0, 1]")
+        if self.single_every is not None and self.single_every < 1:
+            raise ConfigError(f"single_every is {self.single_every}; it must be at least 1")
         for name in "crop", "single_batch_size":
             if (given := getattr(self, name)) is not None and min(given, self.single_steps) < 1:
                 raise ConfigError(
@@ -175,7 +192,7 @@ class Batches:
 
     def draw(self) -> tuple[Segments, Segments | None]:
         """Draws the next step's batch for the denoiser, and the one for the heads if they learn."""
-        is_single = self._drawn < self._config.single_steps
+        is_single = self._config.is_single(self._drawn)
         heads_learn = self._drawn % self._config.reward_end_every == 0
         self._drawn += 1
         segments = (self._single if is_single else self._denoiser).sample()

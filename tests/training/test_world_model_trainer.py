@@ -114,6 +114,23 @@ def test_the_first_steps_predict_single_frames_of_more_segments(
     assert shapes == [(6, length + 1)] * 2 + [(3, length + 2)] * 2
 
 
+@pytest.mark.parametrize(
+    ("single_every", "kinds"),
+    [(None, "SSSSLLLLLL"), (1, "SSSSSSSSSS"), (2, "SSSSLSLSLS"), (3, "SSSSLLSLLS")],
+)
+def test_later_steps_may_predict_single_frames_now_and_then(
+    single_every: int | None, kinds: str, played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(
+        CONFIG, steps=10, batch_size=3, predictions=2, single_steps=4, single_every=single_every
+    )
+    batches = Batches(played, model, config, CPU, seed=0)
+    rows = {6: "S", 3: "L"}
+    assert "".join(rows[len(batches.draw()[0].actions)] for _ in range(10)) == kinds
+    assert config.single_step_count == kinds.count("S")
+
+
 def test_the_first_steps_may_learn_from_parts_of_frames(
     played: Replay, tiny_model: TinyModel
 ) -> None:
@@ -370,6 +387,7 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("reward_end_batch_size", 0),
         ("predictions", 0),
         ("single_steps", -1),
+        ("single_every", 0),
         ("favoured_share", 1.5),
         ("favoured_share", 0.5),  # at no step
         ("favour_at", (5,)),  # of no share
