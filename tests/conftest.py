@@ -1,5 +1,6 @@
 """What tests of all rooms use."""
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,15 @@ MASKABLE = (
     torch.ops.aten.index_put.default,
     torch.ops.aten.index_put_.default,
 )
+
+
+def pytest_configure() -> None:
+    """Shares the cores among the workers of pytest-xdist: more threads than cores wait for each."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        threads = max(1, torch.get_num_threads() // workers)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that tests start
 
 
 class NoWaiting(TorchDispatchMode):
