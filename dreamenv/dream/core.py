@@ -75,6 +75,8 @@ class Dream:
             the channels. At the beginning they are those of the context.
         sample_outcomes: Whether rewards and ends are drawn from their predicted distributions, or
             the likeliest are taken.
+        compile: Whether to compile the networks: the first steps then take a minute or two, and
+            the later ones less than without.
         share: Which dreams of a larger number these are. All of them draw from generators of one
             seed, and each takes the course that it would take beside the others.
 
@@ -94,6 +96,7 @@ class Dream:
         autoreset: AutoresetMode | str = AutoresetMode.SAME_STEP,
         frame_stack: int = 1,
         sample_outcomes: bool = True,
+        compile: bool = False,
         share: Share = WHOLE,
     ) -> None:
         _check_kinds(world_model, contexts)
@@ -115,6 +118,7 @@ class Dream:
         self.bank = ContextBank(world_model, contexts)
         channels, height, width = world_model.config.obs_shape
         self.obs_shape = (frame_stack * channels, height, width)
+        self._networks = world_model.compiled() if compile else world_model
         self._frame_stack = frame_stack
         self._sample_outcomes = sample_outcomes
         self.share = share
@@ -274,14 +278,14 @@ class Dream:
         """Draws the next frame with its reward, float32 [N], and its end, bool [N]."""
         length = self.world_model.config.denoiser.context_length
         taken = torch.cat([state.actions[:, :-1], actions[:, None]], dim=1)
-        frame = self.world_model.next_obs(
+        frame = self._networks.next_obs(
             state.frames[:, -length:],
             taken[:, -length:],
             sampler=self.sampler,
             generator=self.generator,
             share=self.share,
         )
-        outcome = self.world_model.reward_and_end(
+        outcome = self._networks.reward_and_end(
             state.frames[:, -1:], actions[:, None], frame[:, None], LSTMState(state.h, state.c)
         )
         reward = self._decide(outcome.reward_logits[:, 0]).float() - 1

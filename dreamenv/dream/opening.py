@@ -33,6 +33,8 @@ class DreamOptions(TypedDict, total=False):
             the channels. At the beginning they are real ones, those of the context. By default 1.
         sample_outcomes: Whether rewards and ends are drawn from their predicted distributions, as
             by default, or the likeliest are taken.
+        compile: Whether to compile the networks: the first steps then take a minute or two, on a
+            CPU with a C++ compiler, and the later ones less than without. By default they are not.
     """
 
     world_model: str | Path | WorldModel
@@ -42,6 +44,7 @@ class DreamOptions(TypedDict, total=False):
     device: str
     frame_stack: int
     sample_outcomes: bool
+    compile: bool
 
 
 def open_dream(
@@ -83,6 +86,7 @@ def open_dream(
         autoreset=autoreset,
         frame_stack=options.get("frame_stack", 1),
         sample_outcomes=options.get("sample_outcomes", True),
+        compile=options.get("compile", False),
     )
 
 

@@ -189,8 +189,7 @@ class AdaptiveNorm(nn.Module):
         if self.num_groups is not None:
             x = F.group_norm(x, self.num_groups, eps=EPSILON)
         scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
-        modulated: Tensor = x * (1 + scale) + shift
-        return modulated
+        return torch.addcmul(shift, x, 1 + scale)
 
 
 class SelfAttention(nn.Module):

@@ -900,6 +900,30 @@ def test_after_the_world_model_has_learned_new_dreams_begin_with_its_new_memory(
     assert (dream.state.h - old.h).abs().max() > 0.01
 
 
+# Compiling.
+
+
+def test_a_compiled_dream_dreams_the_same(
+    small_world: WorldModel, small_contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[object] = []
+
+    def compile_(network: Any, **_: Any) -> Any:
+        compiled.append(network)
+        return network
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    plain = Dream(small_world, small_contexts, 3)
+    assert not compiled
+    dream = Dream(small_world, small_contexts, 3, compile=True)
+    assert compiled == [small_world.denoiser, small_world.reward_end]
+    assert dream.world_model is small_world
+    plain.reset(seed=0)
+    dream.reset(seed=0)
+    for actions in draw_actions(4, 3):
+        assert_equal([*dream.step(actions)], [*plain.step(actions)])
+
+
 # Waiting.
 
 

@@ -143,12 +143,18 @@ def test_the_other_arguments_reach_the_dream(
 
     monkeypatch.setattr(Dream, "__init__", make)
     dream = open_cpu(
-        "Tiny", horizon=7, denoising_steps=[3.0, 1.0], frame_stack=2, sample_outcomes=False
+        "Tiny",
+        horizon=7,
+        denoising_steps=[3.0, 1.0],
+        frame_stack=2,
+        sample_outcomes=False,
+        compile=True,
     )
     assert (dream.num_envs, dream.horizon) == (2, 7)
     assert dream.obs_shape == (6, 40, 40)
     assert dream.sampler == replace(world_model.config.sampler, sigmas=(3.0, 1.0))
     assert asked["sample_outcomes"] is False
+    assert asked["compile"] is True
     assert asked["autoreset"] is SAME_STEP
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamenv.devices import computes_in_bf16
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.models import world_model
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
@@ -56,6 +57,75 @@ def some_past(rows: int, config: WorldModelConfig) -> tuple[Tensor, Tensor]:
     return frames, torch.randint(0, config.num_actions, shape)
 
 
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Has torch record graphs but not compile them, which takes a minute; returns what of."""
+    compiled: list[Any] = []
+    compile_for_long = torch.compile
+
+    def compile_quickly(network: Any, **options: Any) -> Any:
+        compiled.append(network)
+        return compile_for_long(network, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    return compiled
+
+
+class TestCompiling:
+    def test_it_dreams_the_same_with_the_same_weights(self, quick_compiler: list[Any]) -> None:
+        model, (frames, actions) = randomised(TINY), some_past(2, TINY)
+        twin = model.compiled()
+        assert quick_compiler == [model.denoiser, model.reward_end]
+        for _ in range(2):
+            expected = model.next_obs(frames, actions, generator=seed(1))
+            assert torch.equal(twin.next_obs(frames, actions, generator=seed(1)), expected)
+            outcome = model.reward_and_end(frames, actions, frames.flip(1))
+            twins = twin.reward_and_end(frames, actions, frames.flip(1))
+            torch.testing.assert_close(twins.reward_logits, outcome.reward_logits)
+            torch.testing.assert_close(twins.state, outcome.state)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.02)  # and what it learns later
+        assert not torch.equal(expected, randomised(TINY).next_obs(frames, actions))
+
+    def test_its_networks_are_asked_as_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[object] = []
+
+        def compile_(network: Any, **_: Any) -> Any:
+            def call(*arguments: Any) -> Any:
+                asked.append(network)
+                return network(*arguments)
+
+            return call
+
+        monkeypatch.setattr(torch, "compile", compile_)
+        model, (frames, actions) = randomised(TINY), some_past(2, TINY)
+        twin = model.compiled()
+        twin.next_obs(frames, actions)
+        twin.reward_and_end(frames, actions, frames)
+        assert asked == [model.denoiser] * TINY.sampler.num_evaluations + [model.reward_end]
+        assert twin.state_dict().keys() == model.state_dict().keys()
+        asked.clear()
+        model.next_obs(frames, actions)
+        assert not asked
+
+    def test_where_it_cannot_be_compiled_one_line_says_so(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def no_compiler(*_: Any) -> Any:
+            raise RuntimeError("no C++ compiler\nwas found")
+
+        compile_for_long = torch.compile
+        monkeypatch.setattr(
+            torch, "compile", lambda network, **_: compile_for_long(network, backend=no_compiler)
+        )
+        twin = randomised(TINY).compiled()
+        with pytest.raises(ConfigError, match=r"cannot be compiled here; leave compile out") as no:
+            twin.next_obs(*some_past(1, TINY))
+        assert "no C++ compiler was found" in str(no.value)
+        assert "\n" not in str(no.value)
+
+
 class TestDreaming:
     @pytest.mark.parametrize("config", [TINY, TINY_CHANGE])
     def test_a_seed_gives_one_future_and_another_seed_another(
@@ -75,6 +145,28 @@ class TestDreaming:
         assert torch.equal(default, model.next_obs(*past, sampler=three, generator=seed(1)))
         ten = TINY.sampler.with_denoising(10)
         assert not torch.equal(default, model.next_obs(*past, sampler=ten, generator=seed(1)))
+
+    @pytest.mark.parametrize("bf16", [False, True])
+    def test_a_cpu_draws_for_as_many_dreams_at_once_as_its_cache_holds(
+        self, bf16: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, past = randomised(TINY), some_past(5, TINY)
+        model.bf16 = bf16
+        # The widest activation of a dream: two times 8 channels of 16 x 16 pixels.
+        monkeypatch.setattr(world_model, "_CACHE", 2 * (2 * 8 * 16 * 16) * (2 if bf16 else 4) + 1)
+        sizes: list[int] = []
+        model.denoiser.register_forward_hook(lambda _, __, output: sizes.append(len(output)))
+        in_parts = model.next_obs(*past, generator=seed(1))
+        assert sizes == [2, 2, 1] * TINY.sampler.num_evaluations
+        sizes.clear()
+        model.in_parts = False
+        whole = model.next_obs(*past, generator=seed(1))
+        assert sizes == [5] * TINY.sampler.num_evaluations
+        assert (in_parts.float() - whole.float()).abs().max() <= (3 if bf16 else 1)
+        monkeypatch.setattr(world_model, "_CACHE", 1)
+        model.in_parts, sizes[:] = True, []
+        model.next_obs(*past)
+        assert sizes == [1] * 5 * TINY.sampler.num_evaluations
 
     def test_a_change_is_added_to_the_last_frame(self) -> None:
         model, (frames, actions) = randomised(TINY_CHANGE), some_past(2, TINY_CHANGE)
