@@ -21,7 +21,7 @@ def tables(speed: Speed) -> Iterator[Table]:
 
 def _dreams(speed: Speed) -> Table:
     table = Table(
-        *("dreams", "frames a second", "reference", "ratio", "ms a step [10%, 90%]", "timed"),
+        *("dreams", "frames a second", "reference", "ratio", "ms a step [10%, 90%]", "steps timed"),
         title=f"Dreams of {speed.name}",
         caption=f"{speed.machine}; products in {speed.dtype}. Reference: the same weights in "
         "float32, contiguous, eager, no graph, timed in turn; medians",
@@ -71,7 +71,7 @@ def _compiling(speed: Speed) -> Table:
 
 def _training(speed: Speed) -> Table:
     table = Table(
-        *("network", "a step is of", "steps a second", "reference", "ratio", "timed"),
+        *("network", "a step is of", "steps a second", "reference", "ratio", "steps timed"),
         title=f"Training, with the settings of {speed.settings.preset}",
         caption="segments of the world model and their frames, dreams of the actor-critic and the "
         "steps of its rollout",
