@@ -1,11 +1,19 @@
 """What tests of all rooms use."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from dreamenv.dream.contexts import Contexts
+from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.sampler import SamplerConfig
+from dreamenv.models.world_model import WorldModel, WorldModelConfig
 
 # The shape of what these give depends on data only where an index is a mask.
 MASKABLE = (
@@ -46,3 +54,27 @@ class NoWaiting(TorchDispatchMode):
 def no_waiting() -> type[NoWaiting]:
     """The guard: within it, what waits for the device fails."""
     return NoWaiting
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[..., Path]:
+    """Writes a world model of a few thousand random weights, that dreams of noise, to a folder."""
+    levels: dict[str, Any] = {"channels": (8, 8), "depths": (1, 1), "attention": (False, False)}
+
+    def make(folder: Path, lstm_dim: int = 16, side: int = 16) -> Path:
+        torch.manual_seed(0)
+        config = WorldModelConfig(
+            num_actions=3,
+            obs_shape=(3, side, side),
+            denoiser=DenoiserConfig(context_length=2, cond_channels=16, **levels),
+            reward_end=RewardEndConfig(cond_channels=8, lstm_dim=lstm_dim, **levels),
+            sampler=SamplerConfig(num_steps=2),
+        )
+        model = WorldModel(config)
+        for weights in model.parameters():
+            torch.nn.init.normal_(weights, std=0.1)  # none is zero, as some are at the start
+        frames = torch.randint(0, 256, (4, 2, 3, side, side), dtype=torch.uint8)
+        model.save(folder, also=Contexts(frames, torch.zeros(4, 2, dtype=torch.int64)).save)
+        return folder
+
+    return make

@@ -1,36 +1,19 @@
 """`dreamenv evaluate-model`: measure how faithful a world model is."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from tyro.conf import Positional, UseAppendAction, arg
-from tyro.constructors import PrimitiveConstructorSpec
 
+from dreamenv.cli.options import Counts, Levels
 from dreamenv.devices import AUTO
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import FidelityConfig
-
-Number = TypeVar("Number", int, float)
-
-
-def _with_commas(read: Callable[[str], Number]) -> PrimitiveConstructorSpec[Any]:
-    """Numbers in one word, commas between them."""
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="N,N,...",
-        instance_from_str=lambda words: tuple(read(number) for number in words[0].split(",")),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda numbers: [",".join(str(number) for number in numbers)],
-    )
-
-
-Counts = Annotated[tuple[int, ...], _with_commas(int)]
-Levels = Annotated[tuple[float, ...], _with_commas(float)]
 
 
 @dataclass(frozen=True)

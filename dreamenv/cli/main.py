@@ -16,6 +16,7 @@ _COMMANDS = {
     "train": ("dreamenv.cli.train", "learn to play in imagination, as DIAMOND does"),
     "train-agent": ("dreamenv.cli.train_agent", "train an agent in a dream"),
     "evaluate-agent": ("dreamenv.cli.evaluate_agent", "have an agent play the real game"),
+    "bench": ("dreamenv.cli.bench", "measure how fast a world model dreams and trains"),
     "benchmark": ("dreamenv.cli.benchmark", "compare with published methods"),
     "zoo": ("dreamenv.cli.zoo", "make a world model of the zoo again from nothing"),
     "pull": ("dreamenv.cli.pull", "fetch a world model from the Hugging Face Hub"),

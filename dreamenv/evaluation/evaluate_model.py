@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,16 +28,15 @@ from dreamenv.evaluation.open_loop import OpenLoop, count_steps, dream_windows
 from dreamenv.evaluation.report import tables
 from dreamenv.evaluation.strip import save_picture, stack, strip
 from dreamenv.evaluation.windows import spread_windows
-from dreamenv.files import atomic_file, committed_path
+from dreamenv.evaluation.world_folder import world_folder, world_name
+from dreamenv.files import atomic_file
 from dreamenv.models.sampler import SamplerConfig
-from dreamenv.models.world_model import CONFIG_FILE, WorldModel
+from dreamenv.models.world_model import WorldModel
 from dreamenv.progress import ProgressBar, say
-from dreamenv.registration import NAME_PATTERN, NAMESPACE, find_world_model
 
 JSON_FILE = "fidelity.json"
 PICTURE_FILE = "fidelity.png"
 
-_RUNS_WORLD_MODEL = "world_model"  # what the folder is called in the folder of a run
 _MOST_COLUMNS = 20
 
 
@@ -76,13 +74,13 @@ def evaluate_model(
         DreamenvError: The files cannot be written.
     """
     on_device = resolve_device(device)
-    folder = _find(world_model)
+    folder = world_folder(world_model)
     model = WorldModel.load(folder, device=on_device)
     replay = Replay.open(data)
     for problem in replay.damaged:
         say(console, f"skipped: {problem}")
     _check_fits(model, replay)
-    out = Path("evaluation", _name_of(folder)) if out is None else out
+    out = Path("evaluation", world_name(folder)) if out is None else out
     measurement = _Measurement(model, replay, config, console, detectors)
     with naming_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -211,20 +209,6 @@ def _samplers(own: SamplerConfig, config: FidelityConfig) -> list[SamplerConfig]
     for sampler in map(own.with_denoising, others):
         samplers.setdefault(sampler.levels, sampler)
     return list(samplers.values())
-
-
-def _find(name: str) -> Path:
-    """Returns the folder of a world model: the one of that path, or else of that name."""
-    folder = Path(name)
-    if committed_path(folder, CONFIG_FILE).is_file():
-        return folder
-    is_name = name.startswith(f"{NAMESPACE}/") or re.fullmatch(NAME_PATTERN, name)
-    return find_world_model(name) if is_name else folder  # whose loading says what is missing
-
-
-def _name_of(folder: Path) -> str:
-    folder = folder.resolve()
-    return folder.parent.name if folder.name == _RUNS_WORLD_MODEL else folder.name
 
 
 def _check_fits(world_model: WorldModel, replay: Replay) -> None:

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from dreamenv.data import Segments
 from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.models.world_model import WorldModel
@@ -21,6 +20,7 @@ from dreamenv.real import make_vector
 from dreamenv.registration import home
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.fit_model import check_plan
+from dreamenv.training.noise import noise_segments
 from dreamenv.training.source import find_environment, open_dataset
 from dreamenv.training.world_model import Losses, WorldModelTrainer
 
@@ -99,18 +99,17 @@ class _TimedSteps(NamedTuple):
 def _time_steps(
     model: WorldModel, config: FitModelConfig, device: torch.device
 ) -> list[_TimedSteps]:
-    training, frame = config.training, model.config.obs_shape[1:]
+    training = config.training
     trainer = WorldModelTrainer(model, training, device)
     context, rows = config.denoiser.context_length, training.batch_size
     single_steps = training.single_step_count
+    noise = partial(noise_segments, model.config, device=device)
     squares, later_squares = (
-        frame if side is None else (side, side) for side in (training.crop, training.unrolled_crop)
+        None if side is None else (side, side) for side in (training.crop, training.unrolled_crop)
     )
-    single = _noise_segments(model, training.singles, context + 1, squares, device)
-    later = _noise_segments(model, rows, context + training.predictions, later_squares, device)
-    for_heads = _noise_segments(
-        model, training.reward_end_batch_size, training.reward_end_length, frame, device
-    )
+    single = noise(training.singles, context + 1, size=squares)
+    later = noise(rows, context + training.predictions, size=later_squares)
+    for_heads = noise(training.reward_end_batch_size, training.reward_end_length)
     alone = _time(partial(trainer.step, later, None))
     both = _time(partial(trainer.step, later, for_heads))
     timed = [
@@ -134,17 +133,3 @@ def _time(step: Callable[[], Losses]) -> float:
     for _ in range(_TIMED_STEPS):
         step().denoiser.item()
     return (time.perf_counter() - started) / _TIMED_STEPS
-
-
-def _noise_segments(
-    model: WorldModel, rows: int, length: int, size: tuple[int, int], device: torch.device
-) -> Segments:
-    shape = (rows, length)
-    frames = (*shape, model.config.obs_shape[0], *size)
-    return Segments(
-        obs=torch.randint(0, 256, frames, dtype=torch.uint8).to(device),
-        actions=torch.zeros(shape, dtype=torch.int64, device=device),
-        rewards=torch.zeros(shape, device=device),
-        ends=torch.zeros(shape, dtype=torch.bool, device=device),
-        mask=torch.ones(shape, dtype=torch.bool, device=device),
-    )

@@ -135,7 +135,7 @@ class TrainingConfig(Config):
 class Losses(NamedTuple):
     """The losses of one step, each float32 [] on the device: reading one waits for it.
 
-    Those of the heads are NaN where they did not learn.
+    Those of a network that did not learn are NaN.
     """
 
     denoiser: Tensor
@@ -245,6 +245,8 @@ class WorldModelTrainer:
         device: Where.
         seed: Of the noise.
         ranks: Who fits it together: all draw the same, and each learns from its share.
+        memory_format: How the weights lie in memory. bf16 convolutions want the channels last; the
+            others do not mind.
 
     Attributes:
         step_count: Steps done so far.
@@ -257,14 +259,15 @@ class WorldModelTrainer:
         device: torch.device,
         seed: int = 0,
         ranks: Ranks = ALONE,
+        *,
+        memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         self.step_count = 0
         self._ranks = ranks
         self._config = config
         self._device = device
-        # bf16 convolutions want the channels last; the others do not mind.
         self._model = world_model.to(device).train()
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model.to(memory_format=memory_format)  # type: ignore[call-overload]
         # What is dreamt from it meanwhile is what will be dreamt from its folder.
         self._model.bf16 = config.bf16 and computes_in_bf16(device)
         self._average = (
@@ -293,14 +296,15 @@ class WorldModelTrainer:
         assert isinstance(module, WorldModel)
         return module
 
-    def step(self, for_denoiser: Segments, for_reward_end: Segments | None) -> Losses:
-        """Learns from a batch of segments for each network; without one, the heads do not.
+    def step(self, for_denoiser: Segments | None, for_reward_end: Segments | None) -> Losses:
+        """Learns from a batch of segments for each network; one without a batch does not.
 
         With several ranks the batches are the whole ones, and so are the losses.
         """
         self._model.train()
-        denoiser = self._learn_to_denoise(for_denoiser)
-        reward = end = torch.full_like(denoiser, torch.nan)
+        denoiser = reward = end = torch.full((), torch.nan, device=self._device)
+        if for_denoiser is not None:
+            denoiser = self._learn_to_denoise(for_denoiser)
         if for_reward_end is not None:
             heads = self._learn_rewards_and_ends(for_reward_end)
             reward, end = heads.reward, heads.end

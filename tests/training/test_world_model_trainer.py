@@ -403,3 +403,25 @@ def test_a_game_in_which_nothing_moves_is_refused(
 def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         TrainingConfig(**{name: value})
+
+
+def test_the_heads_learn_without_the_denoiser(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    trainer = WorldModelTrainer(model, CONFIG, CPU)
+    before = weights(model)
+    _, for_heads = Batches(played, model, CONFIG, CPU, seed=0).draw()
+    losses = trainer.step(None, for_heads)
+    assert losses.denoiser.isnan()
+    assert losses.reward.isfinite()
+    assert moved(before, weights(model), "denoiser") == 0
+    assert moved(before, weights(model), "reward_end") > 0
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_the_weights_lie_as_asked(
+    tiny_model: TinyModel, memory_format: torch.memory_format
+) -> None:
+    trainer = WorldModelTrainer(tiny_model(), CONFIG, CPU, memory_format=memory_format)
+    kernels = [weight for weight in trainer.fitted.parameters() if weight.ndim == 4]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=memory_format) for kernel in kernels)

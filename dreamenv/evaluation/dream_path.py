@@ -1,0 +1,72 @@
+"""The paths by which the dreams of one world model can be computed: the fast, and the reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from typing_extensions import Self
+
+from dreamenv.dream.contexts import Contexts
+from dreamenv.dream.core import DEFAULT_HORIZON, Dream
+from dreamenv.models.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class DreamPath:
+    """How the dreams of a world model are computed. The defaults are those of `gymnasium.make`.
+
+    Attributes:
+        folder: Of the world model.
+        device: Where, as torch names it.
+        denoising_steps: How many noise levels a frame is drawn with; the world model's own if None.
+        bf16: Whether products are computed in bf16, from weights that have their channels last;
+            None for where the device has instructions for it.
+        compile: Whether a step is compiled.
+    """
+
+    folder: Path
+    device: str
+    denoising_steps: int | Sequence[float] | None = None
+    bf16: bool | None = None
+    compile: bool = False
+
+    @property
+    def reference(self) -> Self:
+        """The reference path of the same weights: float32, contiguous, eager, without a graph."""
+        return replace(self, bf16=False, compile=False)
+
+    @property
+    def eager(self) -> Self:
+        """This path, not compiled."""
+        return replace(self, compile=False)
+
+    def open(self, num_envs: int, horizon: int | None = DEFAULT_HORIZON) -> Dream:
+        """Opens dreams, of which the first step may allocate, and compile.
+
+        Args:
+            num_envs: How many.
+            horizon: Steps after which they are truncated; None for never.
+
+        Raises:
+            FormatError: The world model or its contexts are missing or damaged.
+            ConfigError: A number is out of range.
+        """
+        world_model = WorldModel.load(self.folder, device=torch.device(self.device), bf16=self.bf16)
+        return _open(
+            world_model,
+            Contexts.load(self.folder),
+            num_envs,
+            compile=self.compile,
+            horizon=horizon,
+            denoising_steps=self.denoising_steps,
+        )
+
+
+def _open(
+    world_model: WorldModel, contexts: Contexts, num_envs: int, *, compile: bool, **options: Any
+) -> Dream:
+    if compile:
+        options["compile"] = True
+    return Dream(world_model, contexts, num_envs, **options)

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreamenv.dream.core import Dream
+from dreamenv.errors import ConfigError, FormatError
+from dreamenv.evaluation import dream_path
+from dreamenv.evaluation.dream_path import DreamPath
+from dreamenv.models import world_model
+
+MakeWorld = Callable[..., Path]
+
+
+@pytest.fixture
+def path(tmp_path: Path, make_world: MakeWorld) -> DreamPath:
+    return DreamPath(make_world(tmp_path / "world"), "cpu")
+
+
+def kernels(dream: Dream) -> list[torch.Tensor]:
+    """The weights of convolutions wider than a pixel: of others both formats look the same."""
+    weights = dream.world_model.parameters()
+    return [weight for weight in weights if weight.ndim == 4 and weight.shape[-1] > 1]
+
+
+def test_the_reference_is_float32_and_contiguous(
+    path: DreamPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_model, "computes_in_bf16", lambda _: True)
+    fast, reference = path.open(2), path.reference.open(2)
+    assert fast.world_model.bf16
+    assert not reference.world_model.bf16
+    assert all(weight.is_contiguous() for weight in kernels(reference))
+    assert not any(weight.is_contiguous() for weight in kernels(fast))
+    assert {weight.dtype for weight in reference.world_model.parameters()} == {torch.float32}
+
+
+def test_both_dream_the_same_to_within_rounding(
+    path: DreamPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_model, "computes_in_bf16", lambda _: True)
+    frames = []
+    for each in (path, path.reference):
+        dream = each.open(8)
+        first = dream.reset(seed=0)
+        frames.append(dream.step(torch.ones(8, dtype=torch.int64)).obs.float())
+    assert (frames[0] - frames[1]).abs().mean() < 2  # grey levels
+    assert (frames[0] - first).abs().mean() > 10
+
+
+def test_it_dreams_as_asked(path: DreamPath) -> None:
+    dream = DreamPath(path.folder, "cpu", denoising_steps=5).open(3, horizon=7)
+    assert (dream.num_envs, dream.horizon, dream.sampler.num_evaluations) == (3, 7, 5)
+    assert path.open(1).sampler.num_evaluations == 2
+
+
+def test_only_the_fast_path_is_compiled(path: DreamPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = DreamPath(path.folder, "cpu", denoising_steps=5, compile=True)
+    assert compiled.eager == DreamPath(path.folder, "cpu", denoising_steps=5)
+    assert compiled.reference == DreamPath(path.folder, "cpu", denoising_steps=5, bf16=False)
+    asked = []
+
+    def open_(*_: Any, compile: bool, **__: Any) -> None:
+        asked.append(compile)
+
+    monkeypatch.setattr(dream_path, "_open", open_)
+    for each in (compiled, compiled.eager, compiled.reference):
+        each.open(1)
+    assert asked == [True, False, False]
+
+
+def test_what_cannot_be_opened_is_told(path: DreamPath, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="num_envs is 0"):
+        path.open(0)
+    with pytest.raises(FormatError, match="nowhere"):
+        DreamPath(tmp_path / "nowhere", "cpu").open(1)
