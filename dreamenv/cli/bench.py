@@ -57,6 +57,8 @@ class Options:
         num_envs: Numbers of dreams at once.
         denoising_steps: How many noise levels a frame of the timed dreams is drawn with; by default
             those of the world model.
+        compile: Compile the networks of the fast path, minutes for each number of dreams, and tell
+            its figures without that beside those with it.
         seconds: How long each row of figures is timed, at least one step of each path.
         training: Whether to time training steps as well.
         device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
@@ -69,6 +71,7 @@ class Options:
     world_model: str | None = None
     num_envs: Counts = DreamSpeedConfig.num_envs
     denoising_steps: int | None = None
+    compile: bool = False
     seconds: float = DreamSpeedConfig.seconds
     training: bool = True
     device: str = AUTO
@@ -82,7 +85,9 @@ def run(arguments: Sequence[str]) -> None:
     config = SpeedConfig(
         preset=options.preset,
         world_model=options.world_model,
-        dream=DreamSpeedConfig(options.num_envs, options.denoising_steps, options.seconds),
+        dream=DreamSpeedConfig(
+            options.num_envs, options.denoising_steps, options.seconds, options.compile
+        ),
         training=options.training,
         device=options.device,
     )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from typing_extensions import Self
@@ -23,19 +22,21 @@ class DreamPath:
         denoising_steps: How many noise levels a frame is drawn with; the world model's own if None.
         bf16: Whether products are computed in bf16, from weights that have their channels last;
             None for where the device has instructions for it.
-        compile: Whether a step is compiled.
+        in_parts: Whether a CPU draws for a few dreams after the other; see `WorldModel`.
+        compile: Whether the networks are compiled.
     """
 
     folder: Path
     device: str
     denoising_steps: int | Sequence[float] | None = None
     bf16: bool | None = None
+    in_parts: bool = True
     compile: bool = False
 
     @property
     def reference(self) -> Self:
-        """The reference path of the same weights: float32, contiguous, eager, without a graph."""
-        return replace(self, bf16=False, compile=False)
+        """That of the same weights in float32, contiguous, eager, all dreams at once, no graph."""
+        return replace(self, bf16=False, in_parts=False, compile=False)
 
     @property
     def eager(self) -> Self:
@@ -54,19 +55,12 @@ class DreamPath:
             ConfigError: A number is out of range.
         """
         world_model = WorldModel.load(self.folder, device=torch.device(self.device), bf16=self.bf16)
-        return _open(
+        world_model.in_parts = self.in_parts
+        return Dream(
             world_model,
             Contexts.load(self.folder),
             num_envs,
-            compile=self.compile,
             horizon=horizon,
             denoising_steps=self.denoising_steps,
+            compile=self.compile,
         )
-
-
-def _open(
-    world_model: WorldModel, contexts: Contexts, num_envs: int, *, compile: bool, **options: Any
-) -> Dream:
-    if compile:
-        options["compile"] = True
-    return Dream(world_model, contexts, num_envs, **options)

@@ -74,12 +74,13 @@ def test_options_are_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.dream.num_envs == (1, 8, 32)
     config = asked(
         "--preset atari100k --num-envs 1,2,4 --denoising-steps 5 --seconds 2.5 --no-training "
-        "--device cpu --world-model DreamEnv/Noise-v0",
+        "--compile --device cpu --world-model DreamEnv/Noise-v0",
         monkeypatch,
     )
     assert (config.preset, config.world_model) == ("atari100k", "DreamEnv/Noise-v0")
     dream = config.dream
     assert (dream.num_envs, dream.denoising_steps, dream.seconds) == ((1, 2, 4), 5, 2.5)
+    assert dream.compile
     assert (config.training, config.device) == (False, "cpu")
 
 

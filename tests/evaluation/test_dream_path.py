@@ -7,7 +7,6 @@ import torch
 
 from dreamenv.dream.core import Dream
 from dreamenv.errors import ConfigError, FormatError
-from dreamenv.evaluation import dream_path
 from dreamenv.evaluation.dream_path import DreamPath
 from dreamenv.models import world_model
 
@@ -32,6 +31,8 @@ def test_the_reference_is_float32_and_contiguous(
     fast, reference = path.open(2), path.reference.open(2)
     assert fast.world_model.bf16
     assert not reference.world_model.bf16
+    assert fast.world_model.in_parts
+    assert not reference.world_model.in_parts
     assert all(weight.is_contiguous() for weight in kernels(reference))
     assert not any(weight.is_contiguous() for weight in kernels(fast))
     assert {weight.dtype for weight in reference.world_model.parameters()} == {torch.float32}
@@ -59,16 +60,20 @@ def test_it_dreams_as_asked(path: DreamPath) -> None:
 def test_only_the_fast_path_is_compiled(path: DreamPath, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = DreamPath(path.folder, "cpu", denoising_steps=5, compile=True)
     assert compiled.eager == DreamPath(path.folder, "cpu", denoising_steps=5)
-    assert compiled.reference == DreamPath(path.folder, "cpu", denoising_steps=5, bf16=False)
-    asked = []
+    plain = DreamPath(path.folder, "cpu", denoising_steps=5, bf16=False, in_parts=False)
+    assert compiled.reference == plain
+    asked: list[object] = []
 
-    def open_(*_: Any, compile: bool, **__: Any) -> None:
-        asked.append(compile)
+    def compile_(network: Any, **_: Any) -> Any:
+        asked.append(network)
+        return network
 
-    monkeypatch.setattr(dream_path, "_open", open_)
-    for each in (compiled, compiled.eager, compiled.reference):
+    monkeypatch.setattr(torch, "compile", compile_)
+    for each in (compiled.eager, compiled.reference):
         each.open(1)
-    assert asked == [True, False, False]
+    assert not asked
+    networks = compiled.open(1).world_model
+    assert asked == [networks.denoiser, networks.reward_end]
 
 
 def test_what_cannot_be_opened_is_told(path: DreamPath, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_compiling_is_timed_apart_and_stands_beside_the_eager_step(
         slowness = 1.0 if compile else 4.0 if len(compiled) == 2 else 2.0
         return FakeDream(slowness, compile)
 
-    monkeypatch.setattr(dream_path, "_open", open_)
+    monkeypatch.setattr(dream_path, "Dream", open_)
     monkeypatch.setattr(Stopwatch, "of", lambda _: Stopwatch(lambda: None, lambda: now))
     row = time_dreams(DreamPath(path.folder, "cpu", compile=True), 4, 20.0, WORK, lambda *_: None)
     assert compiled == [True, False, False]
