@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+import dreamenv
 from dreamenv.dream.core import Dream
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.evaluation.dream_path import DreamPath
@@ -49,6 +50,44 @@ def test_both_dream_the_same_to_within_rounding(
         frames.append(dream.step(torch.ones(8, dtype=torch.int64)).obs.float())
     assert (frames[0] - frames[1]).abs().mean() < 2  # grey levels
     assert (frames[0] - first).abs().mean() > 10
+
+
+@pytest.mark.parametrize("name", ["Breakout", "Pong"])
+def test_bundled_worlds_dream_the_same_to_within_two_grey_levels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_model, "computes_in_bf16", lambda _: True)
+    folder = Path(dreamenv.__file__).parent / "zoo" / "worlds" / name
+    frames = []
+    for each in (DreamPath(folder, "cpu"), DreamPath(folder, "cpu").reference):
+        dream = each.open(16)
+        first = dream.reset(seed=0)
+        frames.append(dream.step(torch.ones(16, dtype=torch.int64)).final_obs.float())
+    assert 0 < (frames[0] - frames[1]).abs().mean() < 2
+    moved = frames[1] != first
+    assert moved.float().mean() > 0.001
+    assert (frames[0] - frames[1])[moved].abs().mean() < (frames[1] - first)[moved].abs().mean() / 2
+
+
+def test_both_give_rewards_and_ends_as_often(
+    path: DreamPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_model, "computes_in_bf16", lambda _: True)
+    num_envs, steps = 100, 100
+    rates = []
+    for seed, each in enumerate((path, path.reference)):  # of chance that has nothing in common
+        dream = each.open(num_envs)
+        dream.reset(seed=seed)
+        actions = torch.Generator().manual_seed(seed)
+        counts = torch.zeros(3)
+        for _ in range(steps):
+            step = dream.step(torch.randint(0, 3, (num_envs,), generator=actions))
+            counts += torch.stack([step.reward == -1, step.reward == 1, step.terminated]).sum(1)
+        rates.append(counts / (num_envs * steps))
+    mean = (rates[0] + rates[1]) / 2
+    assert ((mean > 0.05) & (mean < 0.95)).all()
+    deviation = (mean * (1 - mean) * 2 / (num_envs * steps)).sqrt()
+    assert ((rates[0] - rates[1]).abs() < 4 * deviation).all()
 
 
 def test_it_dreams_as_asked(path: DreamPath) -> None:
