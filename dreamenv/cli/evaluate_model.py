@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from dreamenv.cli.options import Counts, Levels
 from dreamenv.devices import AUTO
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import FidelityConfig
+from dreamenv.training.policies import load_player
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Options:
         denoising_levels: Noise levels to compare with them, falling, as in 80,20,5; may be
             given several times.
         pictured: How many windows are in the picture.
+        players: Who plays dreams and the real game, so that what happens to them can be compared:
+            random, module:function, the .zip of a saved agent, the folder of an actor-critic.
         seed: Of all chance.
         device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
     """
@@ -48,6 +52,7 @@ class Options:
     denoising_steps: Counts | None = None
     denoising_levels: UseAppendAction[tuple[Levels, ...]] = ()
     pictured: int = FidelityConfig.pictured
+    players: tuple[str, ...] = ()
     seed: int = FidelityConfig.seed
     device: str = AUTO
 
@@ -70,5 +75,6 @@ def run(arguments: Sequence[str]) -> None:
         Console(),
         out=options.out,
         device=options.device,
+        players={name: partial(load_player, name, sample=True) for name in options.players},
         command=shlex.join(["dreamenv", "evaluate-model", *arguments]),
     )

@@ -23,6 +23,8 @@ class Options:
         name: Of the recipe, such as Breakout, and of the world model.
         out: Folder of the episodes and of the run; by default runs/zoo/NAME.
         steps: Training steps, where they are not to be the recipe's.
+        compile: Whether to compile the networks, which takes a C++ compiler, where that is not to
+            be as in the recipe.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
         overwrite: Fit anew where that was begun, and replace a world model of that name; episodes
             that were collected are kept.
@@ -32,6 +34,7 @@ class Options:
     name: Positional[str]
     out: str | None = None
     steps: int | None = None
+    compile: bool | None = None
     device: str = BuildConfig.device
     overwrite: bool = False
 
@@ -39,7 +42,7 @@ class Options:
 def run(arguments: Sequence[str]) -> None:
     """Runs `dreamenv zoo`."""
     options = tyro.cli(Options, prog="dreamenv zoo", args=list(arguments))
-    config = BuildConfig(options.name, options.out, options.steps, options.device)
+    config = BuildConfig(options.name, options.out, options.steps, options.compile, options.device)
     kept = [word for word in arguments if word != "--overwrite"]
     build_world(
         config,

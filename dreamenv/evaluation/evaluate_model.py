@@ -2,8 +2,10 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from rich.console import Console
@@ -13,6 +15,7 @@ from dreamenv.data import Replay
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.data.segments import segments_at
 from dreamenv.devices import AUTO, resolve_device
+from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import FormatError, InputError
 from dreamenv.evaluation.ball import BUNDLED, Detectors, ball_detector
 from dreamenv.evaluation.detection import detect
@@ -25,6 +28,7 @@ from dreamenv.evaluation.fidelity import (
 )
 from dreamenv.evaluation.figures import Outcomes
 from dreamenv.evaluation.open_loop import OpenLoop, count_steps, dream_windows
+from dreamenv.evaluation.playing import MakePolicy, PlayerRates, compare_play, count_play_steps
 from dreamenv.evaluation.report import tables
 from dreamenv.evaluation.strip import save_picture, stack, strip
 from dreamenv.evaluation.windows import spread_windows
@@ -49,6 +53,7 @@ def evaluate_model(
     out: Path | None = None,
     device: str = AUTO,
     detectors: Detectors = BUNDLED,
+    players: Mapping[str, MakePolicy] = MappingProxyType({}),
     command: str = "",
 ) -> Fidelity:
     """Measures a world model on the held-out episodes of a replay.
@@ -65,6 +70,7 @@ def evaluate_model(
             the world model's.
         device: Where to compute; a name that torch knows, or `auto`.
         detectors: Find the ball in frames, by environment.
+        players: Who plays its dreams and the real game to be compared, by name.
         command: The command line, for the JSON.
 
     Raises:
@@ -80,11 +86,14 @@ def evaluate_model(
     for problem in replay.damaged:
         say(console, f"skipped: {problem}")
     _check_fits(model, replay)
+    for make_policy in players.values():
+        make_policy(replay.environment)  # Is there such a player? Told now, not after minutes.
     out = Path("evaluation", world_name(folder)) if out is None else out
     measurement = _Measurement(model, replay, config, console, detectors)
     with naming_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     outcomes, dreams = measurement.outcomes(), measurement.dream()
+    rates = measurement.play(folder, players) if players else ()
     held_out = [info for info in replay.infos if info.held_out]
     fidelity = Fidelity(
         dreamenv=version("dreamenv"),
@@ -101,6 +110,7 @@ def evaluate_model(
         dreams=measurement.figures(dreams),
         pictured=measurement.pictured,
         pictured_steps=tuple((measurement.columns + 1).tolist()),
+        players=rates,
     )
     with naming_disk_errors(out):
         with atomic_file(out / JSON_FILE) as beside:
@@ -169,6 +179,27 @@ class _Measurement:
                 )
                 for sampler in self._samplers
             ]
+
+    def play(self, folder: Path, players: Mapping[str, MakePolicy]) -> tuple[PlayerRates, ...]:
+        """Has players play dreams from the contexts in a folder, and the real game."""
+        horizon = self._config.horizons[-1]
+        contexts = Contexts.load(folder)
+        steps = itertools.count(1)
+        total = len(players) * count_play_steps(horizon)
+        with ProgressBar(self._console, "play", total) as bar:
+            return tuple(
+                compare_play(
+                    self._world_model,
+                    contexts,
+                    self._replay.environment,
+                    player,
+                    make_policy,
+                    horizon=horizon,
+                    seed=self._config.seed,
+                    on_step=lambda: bar.update(next(steps)),
+                )
+                for player, make_policy in players.items()
+            )
 
     def figures(self, dreams: list[OpenLoop]) -> tuple[DreamFidelity, ...]:
         """Works out the figures of what `dream` gave."""

@@ -9,6 +9,7 @@ from dreamenv.errors import ConfigError
 from dreamenv.evaluation.detection import as_detections, count_outcomes
 from dreamenv.evaluation.figures import FrameError, Outcomes, Places, Presence
 from dreamenv.evaluation.open_loop import OpenLoop
+from dreamenv.evaluation.playing import PlayerRates
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Fidelity(Config):
             has the rows of the picture below the real frames, in the same order.
         pictured: The windows in the picture, from above.
         pictured_steps: The dreamt steps in the picture, from the left.
+        players: How players fare in dreams and in the real game; none where none was named.
     """
 
     dreamenv: str
@@ -119,6 +121,7 @@ class Fidelity(Config):
     dreams: tuple[DreamFidelity, ...]
     pictured: tuple[PicturedWindow, ...]
     pictured_steps: tuple[int, ...]
+    players: tuple[PlayerRates, ...] = ()
 
 
 def measure_dream(

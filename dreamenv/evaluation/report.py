@@ -15,6 +15,8 @@ def tables(fidelity: Fidelity) -> Iterator[Table]:
     yield _frames(fidelity)
     if any(dream.ball_at for dream in fidelity.dreams):
         yield _balls(fidelity)
+    if fidelity.players:
+        yield _players(fidelity)
 
 
 def _outcomes(fidelity: Fidelity) -> Table:
@@ -66,6 +68,21 @@ def _balls(fidelity: Fidelity) -> Table:
         }
         for label, presences in rows.items():
             table.add_row(_levels(dream), label, *(_share(each) for each in presences or ()))
+    return table
+
+
+def _players(fidelity: Fidelity) -> Table:
+    table = Table(
+        *("player", "of", "rewards above 0", "below 0", "ends"),
+        title="How players fare, per 100 steps [95% interval]",
+        caption=f"dreams of {fidelity.settings.horizons[-1]} steps from the world model's "
+        f"contexts; real games from their beginnings, where the loss of a life is an end; "
+        f"{fidelity.players[0].steps:,} steps of either",
+    )
+    for player in fidelity.players:
+        for label, rates in (("dreams", player.dreamt), ("the real game", player.real)):
+            cells = (rates.positive, rates.negative, rates.ends)
+            table.add_row(player.player, label, *map(str, cells))
     return table
 
 

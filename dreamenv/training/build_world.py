@@ -3,6 +3,7 @@
 import json
 import shlex
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from dreamenv.training.collect_run import collect_with_progress, print_damaged
 from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.fit_model import check_plan, fit_model
 from dreamenv.training.model_card import CARD_FILE, fidelity_section
+from dreamenv.training.policies import load_player
 from dreamenv.training.stopping import stop_on_signal
 from dreamenv.zoo import RECIPES
 
@@ -68,12 +70,14 @@ class BuildConfig(Config):
         name: Of the recipe, and of the world model.
         out: Folder of the episodes and of the run; by default runs/zoo/NAME.
         steps: Training steps, where they are not to be the recipe's.
+        compile: Whether to compile the networks, where that is not to be as in the recipe.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
     """
 
     name: str
     out: str | None = None
     steps: int | None = None
+    compile: bool | None = None
     device: str = AUTO
 
     @property
@@ -86,6 +90,8 @@ class BuildConfig(Config):
         training = recipe.fit.training
         if self.steps is not None:
             training = replace(training, steps=self.steps)
+        if self.compile is not None:
+            training = replace(training, compile=self.compile)
         return replace(
             recipe.fit,
             env=recipe.environment,
@@ -124,12 +130,14 @@ def build_world(
     check_plan(fit, resume=resume, overwrite=overwrite)
     _collect(recipe, config.folder / "replay", console)
     folder = fit_model(fit, console, resume=resume, overwrite=overwrite, command=command)
-    _measure(config, folder, console)
+    _measure(config, recipe, folder, console)
     return folder
 
 
-def _measure(config: BuildConfig, folder: Path, console: Console) -> None:
+def _measure(config: BuildConfig, recipe: Recipe, folder: Path, console: Console) -> None:
     data = config.folder / "replay"
+    players = list(dict.fromkeys(collection.policy for collection in recipe.collections))
+    command = ["dreamenv", "evaluate-model", config.name, "--data", str(data), "--players"]
     fidelity = evaluate_model(
         config.name,
         data,
@@ -137,7 +145,8 @@ def _measure(config: BuildConfig, folder: Path, console: Console) -> None:
         console,
         out=folder,
         device=config.device,
-        command=shlex.join(["dreamenv", "evaluate-model", config.name, "--data", str(data)]),
+        players={name: partial(load_player, name) for name in players},
+        command=shlex.join([*command, *players]),
     )
     card = folder / CARD_FILE
     with atomic_file(card) as beside:

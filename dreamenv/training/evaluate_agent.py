@@ -13,8 +13,7 @@ from dreamenv.environment import EnvironmentSpec
 from dreamenv.evaluation.real_scores import PlayConfig, RealScores, scores_table
 from dreamenv.files import atomic_file
 from dreamenv.progress import say
-from dreamenv.real.policy import RandomPolicy
-from dreamenv.training.policies import RANDOM, load_policy
+from dreamenv.training.policies import RANDOM, load_player
 from dreamenv.training.train_agent import play_with_progress
 
 
@@ -59,9 +58,10 @@ def evaluate_agent(
     Raises:
         DreamenvError: There is no such player or game, or the file cannot be written.
     """
-    policy = load_policy(player, environment, sample=sample, seed=config.seed)
-    policies = {} if policy is None else {player: policy}
-    policies[RANDOM] = RandomPolicy(environment.num_actions, config.seed)
+    policies = {
+        name: load_player(name, environment, sample=sample, seed=config.seed)
+        for name in dict.fromkeys((player, RANDOM))
+    }
     if out is not None:
         with naming_disk_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)

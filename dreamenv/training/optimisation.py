@@ -26,7 +26,8 @@ class OptimiserConfig(Config):
         max_grad_norm: Gradients of a larger norm are scaled down to it.
         warmup_steps: Steps over which the learning rate grows linearly.
         schedule: What the learning rate does after: stay (`constant`), or fall to 0 at the last
-            step (`cosine`).
+            step, as half a `cosine` or in a `linear` way, which leaves more of it for what is
+            learned last.
     """
 
     learning_rate: float = 1e-4
@@ -34,7 +35,7 @@ class OptimiserConfig(Config):
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0
     warmup_steps: int = 100
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epsilon", "max_grad_norm"):
@@ -110,7 +111,10 @@ def make_optimiser(
         warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
         if config.schedule == "constant":
             return warm
-        return warm * (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
+        done = min(1.0, step / total_steps)
+        if config.schedule == "linear":
+            return warm * (1 - done)
+        return warm * (1 + math.cos(math.pi * done)) / 2
 
     return optimiser, LambdaLR(optimiser, factor)
 

@@ -13,7 +13,7 @@ from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
-from dreamenv.real.policy import Actions, Flags, Frames, Policy, StatefulPolicy
+from dreamenv.real.policy import Actions, Flags, Frames, Policy, RandomPolicy, StatefulPolicy
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.named_function import load_function
 
@@ -194,6 +194,14 @@ def load_policy(
         f"policy is {name!r}; it must be 'random', the .zip of a saved agent, the folder of an "
         f"actor-critic, or module:function"
     )
+
+
+def load_player(
+    name: str, environment: EnvironmentSpec, *, sample: bool = False, seed: int = 0
+) -> Policy:
+    """Finds who plays, random play too; see `load_policy`."""
+    policy = load_policy(name, environment, sample=sample, seed=seed)
+    return RandomPolicy(environment.num_actions, seed) if policy is None else policy
 
 
 def _load_actor_critic(

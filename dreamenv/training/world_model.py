@@ -13,6 +13,7 @@ from dreamenv.config import Config
 from dreamenv.data import PUBLISHED_WEIGHTS, Cropper, Replay, Segments, SegmentSampler, change_std
 from dreamenv.devices import computes_in_bf16
 from dreamenv.errors import ConfigError, InputError
+from dreamenv.models.compiling import compile_network
 from dreamenv.models.frames import to_float
 from dreamenv.models.reward_end import RewardEndLosses
 from dreamenv.models.world_model import WorldModel
@@ -286,8 +287,8 @@ class WorldModelTrainer:
         self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
         self._reward_end_losses: Callable[..., RewardEndLosses] = self._model.reward_end.losses
         if config.compile:
-            self._denoiser_loss = torch.compile(self._denoiser_loss)
-            self._reward_end_losses = torch.compile(self._reward_end_losses)
+            self._denoiser_loss = compile_network(self._denoiser_loss)
+            self._reward_end_losses = compile_network(self._reward_end_losses)
 
     @property
     def fitted(self) -> WorldModel:

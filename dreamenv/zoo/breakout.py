@@ -26,10 +26,10 @@ _LEAST_LIGHT, _LEAST_PEAK = 90.0, 45.0
 
 _BENT = 1.2  # pixels off the straight flight
 _BY_PADDLE, _BY_LEFT_WALL, _BY_RIGHT_WALL = 50.0, 8.0, 56.0
+_LOW = 45.0
 # Of steps with a bounce from the paddle, a wall, bricks; in which the ball appears or was not there
-# long; vanishes; is not there. In the recipe's episodes a fifth of what is drawn are bounces from
-# the paddle, which are a twentieth of the steps.
-_WEIGHTS = [12.0, 12.0, 20.0, 3.0, 4.0, 5.0]
+# long; passes the paddle; goes in among the bricks; is not there.
+_WEIGHTS = [24.0, 12.0, 20.0, 3.0, 12.0, 4.0, 5.0]
 
 _PUSH = 4.4  # how far the paddle moves in the step of an action, and again in the next one
 _FAR = 6.0  # from the paddle's middle: not reached in the last step, so set out now
@@ -77,6 +77,7 @@ def weigh_steps(frames: Frames) -> Weights:
         bounces & by_wall,
         bounces,
         there[then] & ~(there[now] & there[before]),
+        there[now] & ~there[then] & (ball.y[now] > _LOW),
         there[now] & ~there[then],
         ~there[then],
     ]

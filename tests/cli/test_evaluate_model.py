@@ -82,6 +82,7 @@ def test_a_world_model_is_measured(command: Command, tmp_path: Path) -> None:
         ("Noise --data data --horizons 5,1", 1, "horizons is (5, 1)"),
         ("Noise --data data --denoising-levels 1,5", 1, "falling"),
         ("Noise --data data --device cuda:99", 1, "cuda:99"),
+        ("Noise --data data --players random nobody", 1, "policy is 'nobody'"),
         ("Noise --data data --horizons one", 2, "one"),
         ("Noise", 2, "--data"),
     ],

@@ -3,9 +3,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from dreamenv.evaluation.bootstrap import Estimate
 from dreamenv.evaluation.detection import Detection
 from dreamenv.evaluation.fidelity import DreamFidelity, Fidelity, FidelityConfig
 from dreamenv.evaluation.figures import FrameError, Outcomes, Presence, Score
+from dreamenv.evaluation.playing import PlayerRates, Rates
 from dreamenv.evaluation.report import tables
 
 OUTCOMES = Outcomes(*(Score.of(Detection(3, 4, count)) for count in (6, 12, 5, 3)))
@@ -87,3 +89,14 @@ def test_balls_have_shares_where_they_can_be_told() -> None:
         assert ["80, 0.292 (own)", label, *shares] in lines
     near = ["near the real one, up to", *shares[1:], *shares[:1]]
     assert ["80, 0.292 (own)", *near] in lines
+
+
+def test_players_stand_with_the_dream_above_the_game() -> None:
+    assert not any("player" in cell for line in printed(FIDELITY) for cell in line)
+    rates = Rates(Estimate(2.5, 2.25, 3.0, 4), Estimate(0.0, 0.0, 0.0, 4), Estimate(1, 0.5, 2, 4))
+    real = replace(rates, ends=Estimate(9.0, 8.0, 10.0, 4))
+    lines = printed(replace(FIDELITY, players=(PlayerRates("Bold", 6400, rates, real),)))
+    both = ["2.50 [2.25, 3.00]", "0.00 [0.00, 0.00]"]
+    dreamt = lines.index(["Bold", "dreams", *both, "1.00 [0.50, 2.00]"])
+    assert lines[dreamt + 1] == ["Bold", "the real game", *both, "9.00 [8.00, 10.00]"]
+    assert any("6,400 steps of either" in cell for line in lines for cell in line)

@@ -90,6 +90,16 @@ def test_a_world_model_is_made_from_nothing(config: BuildConfig, tmp_path: Path)
     assert gymnasium.spec("DreamEnv/Catch-v0").kwargs == {"name": "Catch"}
 
 
+@pytest.mark.parametrize(("asked", "compiled"), [(None, False), (False, False), (True, True)])
+def test_compiling_is_left_to_the_recipe_unless_asked(
+    config: BuildConfig, asked: bool | None, compiled: bool
+) -> None:
+    assert replace(config, compile=asked).fit(RECIPE).training.compile is compiled
+    training = replace(RECIPE.fit.training, compile=True)
+    compiling = replace(RECIPE, fit=replace(RECIPE.fit, training=training))
+    assert replace(config, compile=asked).fit(compiling).training.compile is (asked is not False)
+
+
 def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_path: Path) -> None:
     build(config, command="dreamenv zoo build Catch")
     build(config, command="dreamenv zoo build Catch")
@@ -99,6 +109,8 @@ def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_pa
     fidelity = json.loads((world / "fidelity.json").read_text())
     psnr = fidelity["dreams"][0]["frames"][0]["psnr"]
     assert re.search(rf"^\| [^|]*\(own\) \| {psnr:.2f} ", card, re.MULTILINE)
+    assert [each["player"] for each in fidelity["players"]] == ["random"]
+    assert "| random | the real game |" in card
     assert "![real frames above dreamt ones](fidelity.png)" in card
     assert imageio.imread(world / "fidelity.png").ndim == 3
 

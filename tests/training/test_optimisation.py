@@ -106,6 +106,13 @@ def test_a_cosine_falls_to_zero_at_the_last_step() -> None:
     assert rates[100] == pytest.approx(0, abs=1e-12)
 
 
+def test_a_linear_schedule_falls_by_as_much_at_every_step() -> None:
+    config = OptimiserConfig(learning_rate=0.4, warmup_steps=10, schedule="linear")
+    rates = learning_rates(config, 100)
+    assert rates[5] == pytest.approx(0.4 * 6 / 11 * 0.95)
+    assert [rates[step] for step in (25, 50, 75, 100)] == pytest.approx([0.3, 0.2, 0.1, 0.0])
+
+
 def test_a_schedule_longer_than_planned_stays_at_zero() -> None:
     optimiser, schedule = make_optimiser(
         nn.Linear(1, 1), OptimiserConfig(warmup_steps=0, schedule="cosine"), 2
