@@ -44,7 +44,8 @@ class TrainAgentConfig(Config):
         algo: What the agent learns by.
         steps: Steps of single dreams to train for, rounded up to the algorithm's rollouts.
         num_envs: Dreams at once.
-        horizon: Steps after which a dream is truncated. Few: dreams are best at their beginning.
+        horizon: Steps after which a dream is truncated: what an agent is paid for in Breakout comes
+            15 to 25 steps after it, and dreams are best at their beginning.
         denoising_steps: Noise levels a frame is drawn with; by default the world model's own.
         frame_stack: How many frames the agent sees at once, in the dream and in the game.
         episodes: Real games that are played before the training, after it, and at random.
@@ -59,7 +60,7 @@ class TrainAgentConfig(Config):
     algo: AlgorithmName = "ppo"
     steps: int = 60_000
     num_envs: int = 32
-    horizon: int = 12
+    horizon: int = 48
     denoising_steps: int | None = None
     frame_stack: int = 4
     episodes: int = 30
