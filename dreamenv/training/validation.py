@@ -14,6 +14,7 @@ from dreamenv.evaluation.detection import Detection, detect
 from dreamenv.evaluation.open_loop import dream_along
 from dreamenv.evaluation.psnr import psnr
 from dreamenv.evaluation.strip import strip
+from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.frames import to_float
 from dreamenv.models.world_model import WorldModel
 
@@ -27,7 +28,8 @@ class Validation(Config):
 
     Attributes:
         frames: How many frames were denoised for the next two.
-        losses: The denoising loss at each noise level σ.
+        losses: The denoising loss at noise levels σ, of those that were trained: at the start of
+            sampling, or two, one and no standard deviations of log σ off its mean.
         psnr: Of the next frame, in dB: the mean squared error is pooled over the frames. None
             where every frame was right to the byte, or none was denoised.
         rewards: For the reward signs -1, 0 and 1, taking the likeliest.
@@ -121,25 +123,30 @@ def _losses_by_level(
     world_model: WorldModel, batches: list[Segments], generator: torch.Generator
 ) -> tuple[tuple[float, float], ...]:
     denoiser, config = world_model.denoiser, world_model.config.denoiser
-    levels = [
-        min(
-            max(math.exp(config.log_sigma_mean + k * config.log_sigma_std), config.sigma_min),
-            config.sigma_max,
-        )
-        for k in _DEVIATIONS
-    ]
+    levels = _trained_levels(config)
     totals = [0.0] * len(levels)
     for batch in batches:
         obs = to_float(batch.obs)
         noise = replace(denoiser.draw_noise(obs, generator), starts=None)
-        for index, level in enumerate(levels):
+        for index, (level, is_start) in enumerate(levels):
             noise.sigma.fill_(level)
-            loss = denoiser.loss(obs, batch.actions, batch.mask, noise)
+            starts = torch.ones_like(noise.sigma, dtype=torch.bool) if is_start else None
+            loss = denoiser.loss(obs, batch.actions, batch.mask, replace(noise, starts=starts))
             totals[index] += loss.item() * len(obs)
     count = sum(len(batch.obs) for batch in batches)
     return tuple(
-        (level, total / max(1, count)) for level, total in zip(levels, totals, strict=True)
+        (level, total / max(1, count)) for (level, _), total in zip(levels, totals, strict=True)
     )
+
+
+def _trained_levels(config: DenoiserConfig) -> list[tuple[float, bool]]:
+    """Lists noise levels that are trained, rising, and whether sampling starts there."""
+    drawn = [math.exp(config.log_sigma_mean + k * config.log_sigma_std) for k in _DEVIATIONS]
+    levels = [(min(max(level, config.sigma_min), config.sigma_max), False) for level in drawn]
+    if config.start_share == 0:
+        return levels
+    start = (config.sigma_max, True)
+    return [start] if config.start_share == 1 else [*levels, start]
 
 
 def _psnr(

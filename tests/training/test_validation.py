@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,33 @@ def test_a_dream_goes_on_from_its_own_frames(model: Scripted, replay: Replay) ->
     picture = side_by_side(model, replay, CPU, length=4)
     assert picture[0, 0, ::16].tolist() == [132, 133, 134, 135]
     assert picture[0, 16, ::16].tolist() == [133, 135, 137, 139]
+
+
+def test_losses_are_told_at_the_levels_that_are_trained(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    config = tiny_model("change").config
+
+    def levels(start_share: float) -> list[float]:
+        denoiser = replace(config.denoiser, start_share=start_share, sigma_max=30.0)
+        model = WorldModel(replace(config, denoiser=denoiser)).eval()
+        return [level for level, _ in judge(model, played).losses]
+
+    drawn = levels(0.0)
+    assert len(drawn) == 5
+    assert levels(0.5) == [*drawn, 30.0]
+    assert levels(1.0) == [30.0]
+
+
+def test_the_loss_at_the_start_is_of_noise_alone(played: Replay, tiny_model: TinyModel) -> None:
+    config = tiny_model("change").config
+    losses = {}
+    for start_share, sigma_max in ((0.0, 0.02), (1.0, 0.02)):
+        torch.manual_seed(0)
+        denoiser = replace(
+            config.denoiser, start_share=start_share, sigma_max=sigma_max, sigma_min=0.02
+        )
+        model = WorldModel(replace(config, denoiser=denoiser)).eval()
+        losses[start_share] = judge(model, played).losses[-1][1]
+    # At so low a level F is to give back the noise; without the target in it, the target too.
+    assert losses[1.0] > 100 * losses[0.0]
