@@ -3,10 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from dreamenv.zoo.spots import Frames, Spots, brightest_spot
+from dreamenv.zoo.spots import Flags, Frames, Spots, bounces, brightest_spot
 
 Actions = npt.NDArray[np.int64]  # [N]
-Flags = npt.NDArray[np.bool_]  # [N]
 Places = npt.NDArray[np.float64]  # [N], in pixels of a frame of 64x64
 Weights = npt.NDArray[np.float64]  # [T]
 
@@ -66,16 +65,14 @@ def weigh_steps(frames: Frames) -> Weights:
     """
     there, ball = find_ball(frames)
     before, now, then = slice(None, -2), slice(1, -1), slice(2, None)
-    off_x = ball.x[then] - 2 * ball.x[now] + ball.x[before]
-    off_y = ball.y[then] - 2 * ball.y[now] + ball.y[before]
-    bounces = there[before] & there[now] & there[then] & (np.hypot(off_x, off_y) >= _BENT)
+    bent = bounces(there, ball, _BENT)
     lowest = np.maximum(ball.y[now], ball.y[then])
     left, right = np.minimum(ball.x[now], ball.x[then]), np.maximum(ball.x[now], ball.x[then])
     by_wall = (left < _BY_LEFT_WALL) | (right > _BY_RIGHT_WALL)
     kinds = [
-        bounces & (lowest > _BY_PADDLE),
-        bounces & by_wall,
-        bounces,
+        bent & (lowest > _BY_PADDLE),
+        bent & by_wall,
+        bent,
         there[then] & ~(there[now] & there[before]),
         there[now] & ~there[then] & (ball.y[now] > _LOW),
         there[now] & ~there[then],

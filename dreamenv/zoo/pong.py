@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from dreamenv.zoo.spots import Frames, Light, Spots, brightest_spot
+from dreamenv.zoo.spots import Flags, Frames, Light, Spots, bounces, brightest_spot
 
 Actions = npt.NDArray[np.int64]  # [N]
-Flags = npt.NDArray[np.bool_]  # [N]
 Places = npt.NDArray[np.float64]  # [N], in pixels of a frame of 64x64
+Weights = npt.NDArray[np.float64]  # [T]
 
 _SERVE, _UP, _DOWN = 1, 2, 3
 
@@ -22,6 +22,11 @@ _GROUND_BLUE, _GROUND_GREEN = 17, 72
 # Of what a real ball adds in blue, which a wall may half hide. A dream can leave a cloud where one
 # was: that is none.
 _LEAST_LIGHT, _LEAST_PEAK = 60.0, 74.0
+_BENT = 1.2  # pixels off the straight flight
+_BY_OTHER_PADDLE, _BY_PADDLE = 18.0, 46.0
+# Of steps with a bounce from the paddle, the other paddle, a wall; in which the ball appears or was
+# not there long; is gone behind the paddle, or the other one; is not there.
+_WEIGHTS = [20.0, 12.0, 8.0, 12.0, 12.0, 8.0, 2.0]
 # A push moves the paddle by 6.3 pixels over four steps, of which so many are left after one step,
 # and after two.
 _LEFT_AFTER_ONE, _LEFT_AFTER_TWO = 4.8, 1.8
@@ -43,6 +48,35 @@ def find_ball(frames: Frames) -> tuple[Flags, Spots]:
     light[:, _COURT, _BETWEEN] = (blue - _GROUND_BLUE).clip(0)
     spots = brightest_spot(light)
     return (spots.light >= _LEAST_LIGHT) & (spots.peak >= _LEAST_PEAK), spots
+
+
+def weigh_steps(frames: Frames) -> Weights:
+    """Says how often each step of an episode is to be predicted, beside a free flight of the ball.
+
+    What a dream of Pong fails at first is what is rare: bounces, and points.
+
+    Args:
+        frames: uint8 [T + 1, 3, 64, 64].
+
+    Returns:
+        float64 [T].
+    """
+    there, ball = find_ball(frames)
+    before, now, then = slice(None, -2), slice(1, -1), slice(2, None)
+    bent = bounces(there, ball, _BENT)
+    right, left = np.maximum(ball.x[now], ball.x[then]), np.minimum(ball.x[now], ball.x[then])
+    gone = there[now] & ~there[then]
+    kinds = [
+        bent & (right > _BY_PADDLE),
+        bent & (left < _BY_OTHER_PADDLE),
+        bent,
+        there[then] & ~(there[now] & there[before]),
+        gone & (ball.x[now] > _BY_PADDLE),
+        gone,
+        ~there[then],
+    ]
+    later = np.select(kinds, _WEIGHTS, default=1.0)
+    return np.concatenate([[1.0], later])
 
 
 class Player:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+Flags = npt.NDArray[np.bool_]  # [N]
 Frames = npt.NDArray[np.uint8]  # [N, C, H, W]
 Light = npt.NDArray[np.float64]  # [N, H, W]
 
@@ -43,3 +44,17 @@ def brightest_spot(light: Light) -> Spots:
     x = column + (chosen.sum(axis=1) @ around) / total
     y = row + (chosen.sum(axis=2) @ around) / total
     return Spots(sums[np.arange(count), best], chosen.max(axis=(1, 2)), x, y)
+
+
+def bounces(there: Flags, ball: Spots, least: float) -> Flags:
+    """Tells where the flight of a ball bends: bool [T - 2], of frames 2 to T - 1 of an episode.
+
+    Args:
+        there: bool [T], whether the ball is there.
+        ball: Where it is.
+        least: How many pixels off the straight flight count.
+    """
+    off_x = ball.x[2:] - 2 * ball.x[1:-1] + ball.x[:-2]
+    off_y = ball.y[2:] - 2 * ball.y[1:-1] + ball.y[:-2]
+    bent: Flags = there[:-2] & there[1:-1] & there[2:] & (np.hypot(off_x, off_y) >= least)
+    return bent
