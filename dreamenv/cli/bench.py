@@ -57,10 +57,12 @@ class Options:
         num_envs: Numbers of dreams at once.
         denoising_steps: How many noise levels a frame of the timed dreams is drawn with; by default
             those of the world model.
-        compile: Compile the networks of the fast path, minutes for each number of dreams, and tell
-            its figures without that beside those with it.
+        compile: Compile the networks of the fast path, minutes for each number of dreams and for
+            each kind of training step, and tell its figures without that beside those with it.
         seconds: How long each row of figures is timed, at least one step of each path.
         training: Whether to time training steps as well.
+        faces: Time the faces of so many dreams, too, as Gymnasium and Stable-Baselines3 see them,
+            beside the dreams alone.
         device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
         json: Print the figures as one JSON object instead of tables.
         plot: Draw frames a second and peak memory over the number of dreams, as PNG; without a
@@ -74,6 +76,7 @@ class Options:
     compile: bool = False
     seconds: float = DreamSpeedConfig.seconds
     training: bool = True
+    faces: int | None = None
     device: str = AUTO
     json: bool = False
     plot: _Plot | None = None
@@ -89,6 +92,7 @@ def run(arguments: Sequence[str]) -> None:
             options.num_envs, options.denoising_steps, options.seconds, options.compile
         ),
         training=options.training,
+        faces=options.faces,
         device=options.device,
     )
     plot = _plot_file(options.plot, config)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
@@ -31,8 +32,8 @@ class MovingAverage:
         """Takes in the weights of the module after a step."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for mean, parameter in zip(self.module.parameters(), module.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - decay)
+        average = get_ema_multi_avg_fn(decay)
+        average(list(self.module.parameters()), list(module.parameters()), self._updates)
         for copied, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             copied.copy_(buffer)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from dreamenv.devices import computes_in_bf16, resolve_device
 from dreamenv.evaluation.dream_path import DreamPath
 from dreamenv.evaluation.dream_speed import MeasureMemory, Work, count_flops, time_dreams
+from dreamenv.evaluation.face_speed import FaceSpeed, time_faces
 from dreamenv.evaluation.machine import Machine, measure_ceiling
 from dreamenv.evaluation.peak_memory import dream_memory
 from dreamenv.evaluation.world_folder import world_folder
@@ -84,6 +85,10 @@ def _measure(
     for num_envs in config.dream.num_envs:
         say(progress, f"dreams, {num_envs} at once")
         dreams.append(time_dreams(path, num_envs, seconds, work, memory))
+    faces: tuple[FaceSpeed, ...] = ()
+    if config.faces is not None:
+        say(progress, f"the faces of {config.faces} dreams")
+        faces = tuple(time_faces(path, config.faces, seconds))
     training: tuple[TrainingSpeed, ...] = ()
     if plan is not None:
         say(progress, "steps of training")
@@ -103,6 +108,7 @@ def _measure(
         ceiling=ceiling,
         dream=tuple(dreams),
         training=training,
+        faces=faces,
     )
 
 

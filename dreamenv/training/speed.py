@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from dreamenv.config import Config
 from dreamenv.devices import AUTO
+from dreamenv.errors import ConfigError
 from dreamenv.evaluation.dream_speed import DreamSpeed, DreamSpeedConfig
+from dreamenv.evaluation.face_speed import FaceSpeed
 from dreamenv.evaluation.machine import Ceiling, Machine
 from dreamenv.evaluation.world_folder import world_folder, world_name
 from dreamenv.training.presets import PresetName
@@ -20,6 +22,7 @@ class SpeedConfig(Config):
         world_model: A world model in the place of the preset's: its folder, or its name or id.
         dream: Its dreams.
         training: Whether steps of training are timed as well.
+        faces: At how many dreams their faces are timed beside the core; None for not at all.
         device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
     """
 
@@ -27,7 +30,12 @@ class SpeedConfig(Config):
     world_model: str | None = None
     dream: DreamSpeedConfig = field(default_factory=DreamSpeedConfig)
     training: bool = True
+    faces: int | None = None
     device: str = AUTO
+
+    def __post_init__(self) -> None:
+        if self.faces is not None and self.faces < 1:
+            raise ConfigError(f"faces is {self.faces}; it must be at least 1 dream")
 
     @property
     def name(self) -> str:
@@ -62,6 +70,7 @@ class Speed(Config):
         ceiling: What the machine reaches in products of matrices of that type.
         dream: One row for each number of dreams.
         training: One row for each network; none where they were not timed.
+        faces: One row for each face of the dream; likewise.
     """
 
     dreamenv: str
@@ -78,3 +87,4 @@ class Speed(Config):
     ceiling: Ceiling
     dream: tuple[DreamSpeed, ...]
     training: tuple[TrainingSpeed, ...]
+    faces: tuple[FaceSpeed, ...] = ()

@@ -15,6 +15,8 @@ def tables(speed: Speed) -> Iterator[Table]:
     yield _resources(speed)
     if speed.settings.dream.compile:
         yield _compiling(speed)
+    if speed.faces:
+        yield _faces(speed)
     if speed.training:
         yield _training(speed)
 
@@ -69,18 +71,40 @@ def _compiling(speed: Speed) -> Table:
     return table
 
 
-def _training(speed: Speed) -> Table:
+def _faces(speed: Speed) -> Table:
     table = Table(
-        *("network", "a step is of", "steps a second", "reference", "ratio", "steps timed"),
+        *("face", "dreams", "ms a step", "without it", "cost", "steps timed"),
+        title="What the faces cost",
+        caption="without it: the same dreams by their core, timed in turn; medians",
+    )
+    for row in speed.faces:
+        table.add_row(
+            row.face,
+            f"{row.num_envs:,}",
+            f"{row.ms_per_step:,.2f}",
+            f"{row.core_ms_per_step:,.2f}",
+            f"{row.cost:+.1%}",
+            f"{row.timed_steps:,}",
+        )
+    return table
+
+
+def _training(speed: Speed) -> Table:
+    is_compiled = speed.settings.dream.compile
+    rates = "steps a second", *(["not compiled"] if is_compiled else []), "reference"
+    table = Table(
+        *("network", "a step is of", *rates, "ratio", "steps timed"),
         title=f"Training, with the settings of {speed.settings.preset}",
         caption="segments of the world model and their frames, dreams of the actor-critic and the "
         "steps of its rollout",
     )
     for row in speed.training:
+        eager = [_number(row.eager_steps_per_second, 3)] if is_compiled else []
         table.add_row(
             row.part,
             f"{row.batch_size:,} x {row.length:,}",
             f"{row.steps_per_second:,.3f}",
+            *eager,
             f"{row.reference_steps_per_second:,.3f}",
             f"{row.ratio:.2f}",
             f"{row.timed_steps:,}",

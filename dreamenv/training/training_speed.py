@@ -48,6 +48,8 @@ class TrainingSpeed(Config):
         reference_steps_per_second: The same of the reference path: float32, contiguous, eager.
         ratio: The one by the other.
         timed_steps: How many steps of each path were timed.
+        eager_steps_per_second: Steps of the fast path where it is not compiled; None where it is
+            not in any case.
     """
 
     part: str
@@ -57,9 +59,18 @@ class TrainingSpeed(Config):
     reference_steps_per_second: float
     ratio: float
     timed_steps: int
+    eager_steps_per_second: float | None = None
 
     @classmethod
-    def of(cls, part: str, batch_size: int, length: int, fast: Timing, reference: Timing) -> Self:
+    def of(
+        cls,
+        part: str,
+        batch_size: int,
+        length: int,
+        fast: Timing,
+        reference: Timing,
+        eager: Timing | None = None,
+    ) -> Self:
         """Works the rates out.
 
         Args:
@@ -68,6 +79,7 @@ class TrainingSpeed(Config):
             length: Frames of a segment, or steps of a rollout.
             fast: Of a step of the fast path.
             reference: Of one of the reference path.
+            eager: Of a step of the fast path, not compiled, where it is compiled.
         """
         return cls(
             part=part,
@@ -77,6 +89,7 @@ class TrainingSpeed(Config):
             reference_steps_per_second=reference.per_second,
             ratio=reference.median / fast.median,
             timed_steps=fast.calls,
+            eager_steps_per_second=None if eager is None else eager.per_second,
         )
 
 
@@ -86,12 +99,13 @@ def time_training(path: DreamPath, plan: TrainingPlan, seconds: float) -> Iterat
     Args:
         path: How dreams are computed. Its world model stays as it is: copies learn.
         plan: How the networks are trained, as `check_plan` found it well.
-        seconds: How long each of the three is timed, both paths together.
+        seconds: How long each of the three is timed, all paths together. What compiling takes
+            comes on top.
     """
     stopwatch = Stopwatch.of(torch.device(path.device))
     for part, batch_size, length, steps in (*_world_model(path, plan), _actor_critic(path, plan)):
-        fast, reference = alternate(steps, seconds, stopwatch)
-        yield TrainingSpeed.of(part, batch_size, length, fast, reference)
+        fast, reference, *eager = alternate(steps, seconds, stopwatch)
+        yield TrainingSpeed.of(part, batch_size, length, fast, reference, next(iter(eager), None))
 
 
 def check_plan(architecture: WorldModelConfig, plan: TrainingPlan) -> None:
@@ -115,7 +129,11 @@ def make_trainer(path: DreamPath, config: TrainingConfig) -> WorldModelTrainer:
         path: How dreams are computed.
         config: How the world model is trained.
     """
-    return WorldModelTrainer(WorldModel.load(path.folder), config, torch.device(path.device))
+    return WorldModelTrainer(
+        WorldModel.load(path.folder),
+        replace(config, compile=path.compile),
+        torch.device(path.device),
+    )
 
 
 def make_reference_trainer(path: DreamPath, config: TrainingConfig) -> WorldModelTrainer:
@@ -134,7 +152,10 @@ def make_reference_trainer(path: DreamPath, config: TrainingConfig) -> WorldMode
 
 
 class _Part(NamedTuple):
-    """A network that trains: what a step of it is of, and that step by each path."""
+    """A network that trains: what a step of it is of, and that step by each path.
+
+    The paths are the fast one, the reference, and where the fast one is compiled itself without.
+    """
 
     name: str
     batch_size: int
@@ -147,7 +168,9 @@ def _world_model(path: DreamPath, plan: TrainingPlan) -> Iterator[_Part]:
     architecture, _ = read_description(path.folder)
     frames = architecture.denoiser.context_length + config.predictions
     noise = partial(noise_segments, architecture, device=torch.device(path.device))
-    trainers = make_trainer(path, config), make_reference_trainer(path, config)
+    trainers = [make_trainer(path, config), make_reference_trainer(path, config)]
+    if path.compile:
+        trainers.append(make_trainer(path.eager, config))
 
     batch = noise(config.batch_size, frames)
     steps: list[Act] = [partial(trainer.step, batch, None) for trainer in trainers]
@@ -163,7 +186,7 @@ def _actor_critic(path: DreamPath, plan: TrainingPlan) -> _Part:
     architecture, _ = read_description(path.folder)
     network = ActorCritic(plan.actor_critic, architecture.obs_shape, architecture.num_actions)
     steps: list[Act] = []
-    for each in (path, path.reference):
+    for each in (path, path.reference, *([path.eager] if path.compile else [])):
         learner = copy.deepcopy(network).to(path.device)
         dream = each.open(config.num_envs, horizon=config.rollout_length)
         steps.append(ActorCriticTrainer(learner, RolloutCollector(learner, dream), config).step)

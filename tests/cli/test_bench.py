@@ -74,6 +74,7 @@ def test_options_are_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.dream.num_envs == (1, 8, 32)
     config = asked(
         "--preset atari100k --num-envs 1,2,4 --denoising-steps 5 --seconds 2.5 --no-training "
+        "--faces 64 "
         "--compile --device cpu --world-model DreamEnv/Noise-v0",
         monkeypatch,
     )
@@ -81,7 +82,7 @@ def test_options_are_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     dream = config.dream
     assert (dream.num_envs, dream.denoising_steps, dream.seconds) == ((1, 2, 4), 5, 2.5)
     assert dream.compile
-    assert (config.training, config.device) == (False, "cpu")
+    assert (config.training, config.device, config.faces) == (False, "cpu", 64)
 
 
 @pytest.mark.parametrize(

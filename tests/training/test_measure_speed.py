@@ -81,6 +81,18 @@ def test_a_world_model_is_measured(world: str, monkeypatch: pytest.MonkeyPatch) 
     assert "compiling" not in shown
 
 
+def test_faces_are_timed_where_they_are_asked_for(world: str) -> None:
+    config = replace(QUICK, world_model=world, training=False)
+    assert measure(config).faces == ()
+    speed = measure(replace(config, faces=2))
+    assert {row.num_envs for row in speed.faces} == {2}
+    shown = printed(replace(speed, faces=tuple(replace(row, cost=0.034) for row in speed.faces)))
+    for expected in ("What the faces cost", "DreamVectorEnv", "DreamVecEnv", "+3.4%"):
+        assert expected in shown
+    with pytest.raises(ConfigError, match=r"^faces is 0"):
+        replace(config, faces=0)
+
+
 def test_training_can_be_left_out_and_unknown_memory_is_not_made_up(world: str) -> None:
     config = replace(QUICK, world_model=world, training=False)
     speed = measure(replace(config, dream=replace(config.dream, denoising_steps=5)), memory=None)
@@ -98,8 +110,22 @@ def test_what_compiling_gives_has_a_table_of_its_own(world: str) -> None:
     settings = replace(QUICK, dream=replace(QUICK.dream, compile=True))
     shown = printed(replace(speed, settings=settings, dream=tuple(rows)))
     assert "What compiling gives" in shown
+    assert "not compiled" in shown
     assert "123.4" in shown
     assert "56.7" in shown
+
+
+def test_training_that_is_compiled_stands_beside_that_which_is_not(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TrainingPlan", partial(TrainingPlan, **TINY))
+    speed = measure(replace(QUICK, world_model=world))
+    assert printed(speed).count("not compiled") == 0
+    rows = [replace(row, eager_steps_per_second=12.345) for row in speed.training]
+    settings = replace(QUICK, dream=replace(QUICK.dream, compile=True))
+    shown = printed(replace(speed, settings=settings, training=tuple(rows)))
+    assert shown.count("not compiled") == 2
+    assert shown.count("12.345") == 3
 
 
 @pytest.mark.parametrize("name", ["small", "atari100k"])

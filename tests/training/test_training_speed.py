@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def test_rates_are_of_the_median() -> None:
         ratio=4.0,
         timed_steps=7,
     )
+    eager = Timing(500.0, 400.0, 600.0, 7)
+    assert TrainingSpeed.of("heads", 8, 12, fast, reference, eager).eager_steps_per_second == 2.0
 
 
 def test_the_reference_learns_in_float32_contiguous_and_eager(path: DreamPath) -> None:
@@ -114,6 +117,30 @@ def test_the_actor_critic_of_the_reference_learns_in_reference_dreams(
     monkeypatch.setattr(training_speed, "alternate", lambda *_: [Timing(1, 1, 1, 1)] * 2)
     list(time_training(path, PLAN, 1.0))
     assert opened == [(each, (4,), {"horizon": 3}) for each in (path, path.reference)]
+
+
+def test_compiled_steps_are_timed_beside_those_that_are_not(
+    path: DreamPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+
+    def compile_network(loss: Callable[..., Any]) -> Callable[..., Any]:
+        compiled.append(loss.__qualname__)
+        return loss
+
+    monkeypatch.setattr(trainers, "compile_network", compile_network)
+    timings = [Timing(each, each, each, 1) for each in (10.0, 40.0, 20.0)]
+
+    def alternate(steps: Sequence[Callable[[], Any]], *_: object) -> list[Timing]:
+        assert len(steps) == 3
+        return timings
+
+    monkeypatch.setattr(training_speed, "alternate", alternate)
+    rows = list(time_training(replace(path, compile=True), PLAN, 1.0))
+    # Of three trainers one compiles what it learns by.
+    assert compiled == ["Denoiser.loss", "RewardEndModel.losses"]
+    assert [row.ratio for row in rows] == [4.0] * 3
+    assert [row.eager_steps_per_second for row in rows] == [50.0] * 3
 
 
 def test_the_world_model_stays_as_it_is(path: DreamPath) -> None:
