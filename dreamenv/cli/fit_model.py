@@ -10,10 +10,12 @@ import tyro
 from rich.console import Console
 from tyro.conf import arg
 
+from dreamenv.evaluation.world_folder import world_folder
+from dreamenv.models.world_model import WorldModelConfig, read_description
 from dreamenv.training.dry_run import dry_run
 from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.fit_model import fit_model
-from dreamenv.training.presets import PresetName, preset
+from dreamenv.training.presets import Preset, PresetName, preset
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,25 @@ class Options:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Reads the options of `fit-model`; the preset named among them sets the defaults."""
+    """Reads the options of `fit-model`.
+
+    The preset named among them sets the defaults; those of the networks a world model to begin
+    with, where there is one.
+    """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--preset", default=Options.preset)
-    name = finder.parse_known_args(arguments)[0].preset
+    finder.add_argument("--begin-with", "--begin_with")
+    named = finder.parse_known_args(arguments)[0]
     # An unknown name is left to the parser below, which lists the known ones.
-    start = preset(name if name in get_args(PresetName) else Options.preset)
+    start = preset(named.preset if named.preset in get_args(PresetName) else Options.preset)
+    networks: Preset | WorldModelConfig = start
+    if named.begin_with is not None:
+        networks = read_description(world_folder(named.begin_with))[0]
     config = FitModelConfig(
         training=start.training,
-        denoiser=start.denoiser,
-        reward_end=start.reward_end,
-        sampler=start.sampler,
+        denoiser=networks.denoiser,
+        reward_end=networks.reward_end,
+        sampler=networks.sampler,
     )
     return tyro.cli(
         Options, prog="dreamenv fit-model", args=list(arguments), default=Options(config)

@@ -82,7 +82,8 @@ class SegmentSampler:
         Args:
             probabilities: float64 [N], of the step taken from each row; see `Rows`. They sum to 1,
                 and are 0 where no step is to be drawn.
-            places: At how many places, the last of the window, a step that was drawn may stand.
+            places: At how many places, the last of the window or the first of one that may run
+                beyond the end, a step that was drawn may stand.
 
         Raises:
             InputError: There are not as many as rows, or not as many places in a window.

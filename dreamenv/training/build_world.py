@@ -11,7 +11,7 @@ from rich.console import Console
 from dreamenv.config import Config
 from dreamenv.data import Replay
 from dreamenv.devices import AUTO
-from dreamenv.errors import FormatError, InputError
+from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import FidelityConfig
 from dreamenv.files import atomic_file
@@ -24,6 +24,7 @@ from dreamenv.training.fit_model import check_plan, fit_model
 from dreamenv.training.model_card import CARD_FILE, fidelity_section
 from dreamenv.training.policies import load_player
 from dreamenv.training.stopping import stop_on_signal
+from dreamenv.training.world_model import TrainingConfig
 from dreamenv.zoo import RECIPES
 
 
@@ -34,12 +35,17 @@ class Recipe(Config):
     Attributes:
         environment: The id of the real environment, whose preprocessing is the default one.
         collections: Who plays, how much and with how much chance, one after the other.
-        fit: How it is fitted; where the episodes come from and where it goes is filled in.
+        fits: How it is fitted, each time with the weights of the time before; where the episodes
+            come from and where it goes is filled in.
     """
 
     environment: str
     collections: tuple[CollectConfig, ...]
-    fit: FitModelConfig
+    fits: tuple[FitModelConfig, ...]
+
+    def __post_init__(self) -> None:
+        if not self.fits:
+            raise ConfigError("fits has none; a recipe must say at least once how it is fitted")
 
     @classmethod
     def read(cls, name: str) -> "Recipe":
@@ -69,7 +75,7 @@ class BuildConfig(Config):
     Attributes:
         name: Of the recipe, and of the world model.
         out: Folder of the episodes and of the run; by default runs/zoo/NAME.
-        steps: Training steps, where they are not to be the recipe's.
+        steps: Training steps of each fit, where they are not to be the recipe's.
         compile: Whether to compile the networks, where that is not to be as in the recipe.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
     """
@@ -85,22 +91,29 @@ class BuildConfig(Config):
         """The folder of the episodes and of the run."""
         return Path(self.out or Path("runs") / "zoo" / self.name)
 
-    def fit(self, recipe: Recipe) -> FitModelConfig:
-        """Returns how the world model is fitted."""
-        training = recipe.fit.training
+    def fits(self, recipe: Recipe) -> list[FitModelConfig]:
+        """Returns how the world model is fitted, time after time."""
+        fits: list[FitModelConfig] = []
+        for number, fit in enumerate(recipe.fits, start=1):
+            settings = replace(
+                fit,
+                env=recipe.environment,
+                name=self.name,
+                begin_with=str(fits[-1].run_folder.world_model) if fits else None,
+                dataset=str(self.folder / "replay"),
+                out=str(self.folder / ("fit" if number == 1 else f"fit-{number}")),
+                device=self.device,
+                training=self._training(fit.training),
+            )
+            fits.append(settings)
+        return fits
+
+    def _training(self, training: TrainingConfig) -> TrainingConfig:
         if self.steps is not None:
             training = replace(training, steps=self.steps)
         if self.compile is not None:
             training = replace(training, compile=self.compile)
-        return replace(
-            recipe.fit,
-            env=recipe.environment,
-            name=self.name,
-            dataset=str(self.folder / "replay"),
-            out=str(self.folder / "fit"),
-            device=self.device,
-            training=training,
-        )
+        return training
 
 
 def build_world(
@@ -125,13 +138,26 @@ def build_world(
         DreamenvError: It cannot be done; what was collected is kept.
     """
     recipe = Recipe.read(config.name)
-    fit = config.fit(recipe)
-    resume = fit.run_folder.config.exists() and not overwrite
-    check_plan(fit, resume=resume, overwrite=overwrite)
+    fits = config.fits(recipe)
+    first, *others = fits if overwrite else _left(fits)
+    resume = first.run_folder.config.exists() and not overwrite
+    check_plan(first, resume=resume, overwrite=overwrite)
     _collect(recipe, config.folder / "replay", console)
-    folder = fit_model(fit, console, resume=resume, overwrite=overwrite, command=command)
+    for fit in others:
+        # One of a world model that was made before would be gone on with after a stop.
+        fit.run_folder.config.unlink(missing_ok=True)
+    folder = fit_model(first, console, resume=resume, overwrite=overwrite, command=command)
+    for fit in others:
+        # What is at home by now is what the fit before has left there.
+        folder = fit_model(fit, console, overwrite=True, command=command)
     _measure(config, recipe, folder, console)
     return folder
+
+
+def _left(fits: list[FitModelConfig]) -> list[FitModelConfig]:
+    """Leaves out the fits that are done and were followed by another; there is always one left."""
+    followed = [number for number, fit in enumerate(fits) if fit.run_folder.config.exists()]
+    return fits[max(followed, default=0) :]
 
 
 def _measure(config: BuildConfig, recipe: Recipe, folder: Path, console: Console) -> None:

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from dreamenv.devices import resolve_device
 from dreamenv.environment import EnvironmentSpec
@@ -18,11 +19,12 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.progress import format_seconds
 from dreamenv.real import make_vector
 from dreamenv.registration import home
+from dreamenv.training.dreamt_past import DreamtPast
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.fit_model import check_plan
 from dreamenv.training.noise import noise_segments
 from dreamenv.training.source import find_environment, open_dataset
-from dreamenv.training.world_model import Losses, WorldModelTrainer
+from dreamenv.training.world_model import WorldModelTrainer
 
 _TIMED_STEPS = 3
 _TIMED_PLAY = 100
@@ -98,38 +100,47 @@ class _TimedSteps(NamedTuple):
 
 def _time_steps(
     model: WorldModel, config: FitModelConfig, device: torch.device
-) -> list[_TimedSteps]:
+) -> Iterator[_TimedSteps]:
     training = config.training
     trainer = WorldModelTrainer(model, training, device)
     context, rows = config.denoiser.context_length, training.batch_size
     single_steps = training.single_step_count
+    other_steps = training.steps - single_steps
     noise = partial(noise_segments, model.config, device=device)
-    squares, later_squares = (
-        None if side is None else (side, side) for side in (training.crop, training.unrolled_crop)
-    )
-    single = noise(training.singles, context + 1, size=squares)
-    later = noise(rows, context + training.predictions, size=later_squares)
-    for_heads = noise(training.reward_end_batch_size, training.reward_end_length)
-    alone = _time(partial(trainer.step, later, None))
-    both = _time(partial(trainer.step, later, for_heads))
-    timed = [
-        _TimedSteps("the denoiser", training.steps - single_steps, alone),
-        _TimedSteps(
-            "the heads",
-            math.ceil(training.steps / training.reward_end_every),
-            max(0.0, both - alone),
-        ),
-    ]
+    segments = noise(rows, context + training.predictions)
+    dreamt = DreamtPast(model.compiled() if training.compile else model, 1.0, device, seed=0)
     if single_steps > 0:
-        seconds = _time(partial(trainer.step, single, None))
-        timed.insert(0, _TimedSteps("the denoiser, single frames", single_steps, seconds))
-    return timed
+        single = noise(training.singles, context + 1, size=_square(training.crop))
+        seconds = _time(lambda: trainer.step(single, None).denoiser)
+        yield _TimedSteps("the denoiser, single frames", single_steps, seconds)
+    later = segments
+    if training.unrolled_crop is not None:
+        seconds = _time(lambda: dreamt.windows(segments).obs.sum())
+        yield _TimedSteps("dreaming what the denoiser learns from", other_steps, seconds)
+        later = noise(
+            rows * training.predictions, context + 1, size=_square(training.unrolled_crop)
+        )
+    alone = _time(lambda: trainer.step(later, None).denoiser)
+    yield _TimedSteps("the denoiser", other_steps, alone)
+    for_heads = noise(training.reward_end_batch_size, training.reward_end_length)
+    every = training.reward_end_every
+    if training.dreamt_for_heads > 0:
+        seconds = _time(lambda: dreamt.frames(for_heads, training.dreamt_for_heads).obs.sum())
+        yield _TimedSteps(
+            "dreaming what the heads learn from", math.ceil(other_steps / every), seconds
+        )
+    both = _time(lambda: trainer.step(later, for_heads).denoiser)
+    yield _TimedSteps("the heads", math.ceil(training.steps / every), max(0.0, both - alone))
 
 
-def _time(step: Callable[[], Losses]) -> float:
-    """Returns the seconds of a step; the first one allocates, and compiles where asked to."""
-    step().denoiser.item()
+def _square(side: int | None) -> tuple[int, int] | None:
+    return None if side is None else (side, side)
+
+
+def _time(act: Callable[[], Tensor]) -> float:
+    """Returns the seconds of what ends in a tensor, []; the first time allocates, and compiles."""
+    act().item()
     started = time.perf_counter()
     for _ in range(_TIMED_STEPS):
-        step().denoiser.item()
+        act().item()
     return (time.perf_counter() - started) / _TIMED_STEPS

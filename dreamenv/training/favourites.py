@@ -97,6 +97,38 @@ def favour_by_weight(
     return probabilities / total
 
 
+def favour_outcomes(replay: Replay, share: float) -> Tensor:
+    """Returns with which probability each step is to be drawn, where those that pay or end matter.
+
+    A share of the draws is of steps that end an episode, and of steps with a reward, half of it
+    each, or all of it where there is but one of the two. The rest is uniform over all steps.
+
+    Args:
+        replay: Where the episodes are.
+        share: Of the draws, in [0, 1].
+
+    Returns:
+        float64 [N], on the CPU, one a row of the replay (see `Rows`); they sum to 1.
+
+    Raises:
+        InputError: Nothing ever pays or ends.
+    """
+    rows = replay.tensors("cpu").rows
+    is_ours = torch.zeros(len(rows.is_step), dtype=torch.bool)
+    for episode in rows.episodes("train").tolist():
+        first = int(rows.first_rows[episode])
+        is_ours[first : first + int(rows.lengths[episode])] = True
+    kinds = [kind for kind in (is_ours & rows.ends, is_ours & (rows.rewards != 0)) if kind.any()]
+    if not kinds:
+        raise InputError(
+            f"{replay.folder}: no step pays or ends an episode; leave reward_end_favoured at 0"
+        )
+    probabilities = (1 - share) * is_ours.double() / is_ours.sum()
+    for kind in kinds:
+        probabilities += share / len(kinds) * kind.double() / kind.sum()
+    return probabilities
+
+
 def _check_weights(weights: Any, length: int) -> None:
     if weights.shape != (length,) or weights.dtype.kind not in "fiu":
         raise InputError(

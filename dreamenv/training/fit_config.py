@@ -31,6 +31,8 @@ class FitModelConfig(Config):
             out.
         name: Of the world model, in $DREAMENV_HOME; by default the game's.
         out: Folder of the run; by default runs/NAME.
+        begin_with: A world model, its name or its folder, whose weights are where the fit begins;
+            its networks must be these. None for fresh weights.
         dataset: Learn from these episodes and play none: the folder of a replay, or the id or
             folder of a Minari dataset.
         collect_steps: Steps to play.
@@ -59,6 +61,7 @@ class FitModelConfig(Config):
     env: str | None = None
     name: str | None = None
     out: str | None = None
+    begin_with: str | None = None
     dataset: str | None = None
     collect_steps: int = 10_000
     policy: str = RANDOM

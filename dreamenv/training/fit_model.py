@@ -21,12 +21,13 @@ from dreamenv.devices import resolve_device
 from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
-from dreamenv.models.world_model import Origin, WorldModel
+from dreamenv.models.world_model import Origin
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
+from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
-from dreamenv.training.fit_config import FitModelConfig, architecture
+from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.model_card import CARD_FILE, figures, format_psnr, model_card
 from dreamenv.training.named_function import load_function
 from dreamenv.training.source import check_source, obtain_replay
@@ -36,7 +37,6 @@ from dreamenv.training.world_model import (
     Batches,
     Losses,
     WorldModelTrainer,
-    measure_change,
 )
 
 _STEPS_A_LOG = 10
@@ -100,6 +100,7 @@ def check_plan(config: FitModelConfig, *, resume: bool, overwrite: bool) -> None
         FormatError: What would be written is there already.
     """
     check_source(config)
+    check_beginning(config)
     run, folder = config.run_folder, home() / config.world_name
     run.check(config, resume=resume, overwrite=overwrite)
     is_taken = folder.exists() and any(folder.iterdir())
@@ -133,10 +134,7 @@ class _Fit:
         self._command = command
         self._validation: Validation | None = None
         self._waited = self._spent = 0.0
-        torch.manual_seed(config.seed)
-        origin = Origin(environment=replay.environment)
-        world_model = WorldModel(architecture(config, replay.environment), origin).to(device)
-        measure_change(world_model, replay, device)
+        world_model = first_model(config, replay, device)
         self._batches = Batches(replay, world_model, config.training, device, config.seed)
         self._trainer = WorldModelTrainer(world_model, config.training, device, config.seed)
         state = load_checkpoint(self._run.checkpoint, device)
@@ -248,6 +246,7 @@ class _Fit:
             "dreamenv": version("dreamenv"),
             "command": self._command,
             "settings": self._config.to_dict(),
+            "begun_with": how_it_was_fit_before(self._config),
             "steps_in_data": self._replay.num_steps,
             "episodes_in_data": self._replay.num_episodes,
             "validation": validation,

@@ -157,10 +157,11 @@ class TrainConfig(Config):
                 f"frame_stack is {self.frame_stack}, and dreams begin with "
                 f"{self.denoiser.context_length} frames; stack no more than context_length"
             )
-        if self.world_model.favour_at or self.world_model.favourites is not None:
+        fit = self.world_model
+        if fit.favour_at or fit.favourites is not None or fit.reward_end_favoured > 0:
             raise ConfigError(
-                "favour_at and favourites are for a replay that does not grow; leave them and "
-                "favoured_share out"
+                "favour_at, favourites and reward_end_favoured are for a replay that does not "
+                "grow; leave them and favoured_share out"
             )
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreamenv.config import Config
 from dreamenv.data import PUBLISHED_WEIGHTS, Cropper, Replay, Segments, SegmentSampler, change_std
+from dreamenv.data.statistics import mean_squared_change
 from dreamenv.devices import computes_in_bf16
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.compiling import compile_network
@@ -18,6 +19,8 @@ from dreamenv.models.frames import to_float
 from dreamenv.models.reward_end import RewardEndLosses
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.averaging import MovingAverage
+from dreamenv.training.dreamt_past import DreamtPast
+from dreamenv.training.favourites import favour_outcomes
 from dreamenv.training.optimisation import Learner, OptimiserConfig
 from dreamenv.training.ranks import ALONE, Ranks
 
@@ -34,13 +37,12 @@ class TrainingConfig(Config):
             prediction.
         single_steps: So many steps at the beginning predict one frame a segment: all of their
             work is from real frames.
-        single_every: After them, every so many-th step is still such a one: 2 for every other
-            step. None for no more of them.
         crop: Side of the squares around what changes that those steps learn from, instead of from
             whole frames; see `Cropper`.
         single_batch_size: Segments a step of those; None for `predictions` times `batch_size`.
         unrolled_crop: Side of the squares that the other steps learn from, or None for whole
-            frames.
+            frames. Then all but the last frame are dreamt first, with the sampler of dreams, and a
+            square is cut around what changes at each prediction; see `DreamtPast`.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
             predicts worst; see `favour_the_hardest`.
         favour_at: After how many steps it is measured, or measured again, which these are.
@@ -48,6 +50,10 @@ class TrainingConfig(Config):
             step is to be drawn; see `favour_by_weight`.
         reward_end_length: Steps of a segment of the heads.
         reward_end_every: The heads learn in every so many-th step: they are done sooner.
+        reward_end_favoured: Share of the heads' segments that are drawn around steps that pay or
+            end an episode, for games in which hardly any do; see `favour_outcomes`.
+        reward_end_dreamt: After the single steps, the share of the heads' segments whose frames
+            are dreamt along the actions, but for the context that they begin with.
         quarters: Probabilities of drawing from the quarters of the episodes by age, oldest first;
             None draws every step equally often.
         denoiser_optimiser: Of the denoiser.
@@ -62,7 +68,6 @@ class TrainingConfig(Config):
     reward_end_batch_size: int = 32
     predictions: int = 2
     single_steps: int = 0
-    single_every: int | None = None
     crop: int | None = None
     single_batch_size: int | None = None
     unrolled_crop: int | None = None
@@ -71,6 +76,8 @@ class TrainingConfig(Config):
     favourites: str | None = None
     reward_end_length: int = 19
     reward_end_every: int = 1
+    reward_end_favoured: float = 0.0
+    reward_end_dreamt: float = 0.0
     quarters: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS
     denoiser_optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     reward_end_optimiser: OptimiserConfig = field(
@@ -88,14 +95,12 @@ class TrainingConfig(Config):
     @property
     def single_step_count(self) -> int:
         """How many of all steps predict one frame a segment."""
-        return sum(map(self.is_single, range(self.steps)))
+        return min(self.single_steps, self.steps)
 
-    def is_single(self, step: int) -> bool:
-        """Says whether a step, counted from 0, predicts one frame a segment."""
-        beyond = step - self.single_steps
-        return beyond < 0 or (
-            self.single_every is not None and (beyond + 1) % self.single_every == 0
-        )
+    @property
+    def dreamt_for_heads(self) -> int:
+        """Segments a step of the heads whose frames are dreamt, after the single steps."""
+        return round(self.reward_end_dreamt * self.reward_end_batch_size)
 
     def __post_init__(self) -> None:
         at_least_one = "batch_size", "reward_end_batch_size", "predictions", "reward_end_every"
@@ -104,10 +109,14 @@ class TrainingConfig(Config):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.single_steps < 0:
             raise ConfigError(f"single_steps is {self.single_steps}; it must be at least 0")
-        if not 0 <= self.favoured_share <= 1:
-            raise ConfigError(f"favoured_share is {self.favoured_share}; it must be in [0, 1]")
-        if self.single_every is not None and self.single_every < 1:
-            raise ConfigError(f"single_every is {self.single_every}; it must be at least 1")
+        for name in "favoured_share", "reward_end_favoured", "reward_end_dreamt":
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
+        if self.reward_end_dreamt > 0 and self.dreamt_for_heads == 0:
+            raise ConfigError(
+                f"reward_end_dreamt is {self.reward_end_dreamt}, of {self.reward_end_batch_size} "
+                f"segments none; give more, or 0"
+            )
         for name in "crop", "single_batch_size":
             if (given := getattr(self, name)) is not None and min(given, self.single_steps) < 1:
                 raise ConfigError(
@@ -186,21 +195,52 @@ class Batches:
             beyond_end=True,
             seed=seed + 1,
         )
+        if config.reward_end_favoured > 0:
+            # Any place but the last, at which no step is learned.
+            self._reward_end.favour(
+                favour_outcomes(replay, config.reward_end_favoured), config.reward_end_length - 1
+            )
         self._single_cropper, self._unrolled_cropper = (
             None if side is None else Cropper(replay, side, denoiser.multiple, device, seed + add)
             for side, add in ((config.crop, 3), (config.unrolled_crop, 4))
         )
+        if config.dreamt_for_heads > 0 and config.reward_end_length <= context_length:
+            raise ConfigError(
+                f"reward_end_length is {config.reward_end_length}, and the context "
+                f"{context_length} frames: nothing is left to dream; make it longer, or "
+                f"reward_end_dreamt 0"
+            )
+        self._dreamt: DreamtPast | None = None
+        if config.unrolled_crop is not None or config.dreamt_for_heads > 0:
+            dreaming = world_model.compiled() if config.compile else world_model
+            usual_change = mean_squared_change(replay, device).mean().item()
+            self._dreamt = DreamtPast(dreaming, usual_change, device, seed + 5)
 
     def draw(self) -> tuple[Segments, Segments | None]:
         """Draws the next step's batch for the denoiser, and the one for the heads if they learn."""
-        is_single = self._config.is_single(self._drawn)
+        is_single = self._drawn < self._config.single_steps
         heads_learn = self._drawn % self._config.reward_end_every == 0
         self._drawn += 1
-        segments = (self._single if is_single else self._denoiser).sample()
-        cropper = self._single_cropper if is_single else self._unrolled_cropper
-        if cropper is not None:
-            segments = cropper.crop(segments)
-        return segments, self._reward_end.sample() if heads_learn else None
+        for_denoiser = self._draw_single() if is_single else self._draw_unrolled()
+        return for_denoiser, self._draw_for_heads(is_single) if heads_learn else None
+
+    def _draw_single(self) -> Segments:
+        segments = self._single.sample()
+        return segments if self._single_cropper is None else self._single_cropper.crop(segments)
+
+    def _draw_unrolled(self) -> Segments:
+        segments = self._denoiser.sample()
+        if self._unrolled_cropper is None:
+            return segments
+        assert self._dreamt is not None
+        return self._unrolled_cropper.crop(self._dreamt.windows(segments))
+
+    def _draw_for_heads(self, is_single: bool) -> Segments:
+        segments = self._reward_end.sample()
+        if is_single or self._config.dreamt_for_heads == 0:
+            return segments
+        assert self._dreamt is not None
+        return self._dreamt.frames(segments, self._config.dreamt_for_heads)
 
     @property
     def wants_favourites(self) -> bool:
@@ -223,6 +263,7 @@ class Batches:
             "single": self._single.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
+            "dreamt": self._dreamt and self._dreamt.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -232,6 +273,8 @@ class Batches:
             self._single_cropper.load_state_dict(state["single_cropper"])
         if self._unrolled_cropper is not None:
             self._unrolled_cropper.load_state_dict(state["unrolled_cropper"])
+        if self._dreamt is not None:
+            self._dreamt.load_state_dict(state["dreamt"])
         self._single.load_state_dict(state["single"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])

@@ -2,6 +2,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,17 @@ class TestParsing:
         assert config.denoiser.fold == 2
         assert config.height_width == (48, 80)
 
+    def test_a_world_model_to_begin_with_brings_its_networks(self, tmp_path: Path) -> None:
+        known = atari100k(4)
+        known = replace(known, denoiser=replace(known.denoiser, channels=(8, 8, 8, 8)))
+        WorldModel(known).save(tmp_path / "known")
+        words = ["--env", "ALE/Pong-v5", "--begin-with", str(tmp_path / "known")]
+        config = parse(words).config
+        assert (config.denoiser, config.reward_end) == (known.denoiser, known.reward_end)
+        assert config.sampler == known.sampler
+        assert config.training == parse(["--env", "ALE/Pong-v5"]).config.training
+        assert parse([*words, "--denoiser.start-share", "1"]).config.denoiser.start_share == 1
+
     def test_an_unknown_preset_lists_the_known(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             parse(["--preset", "large"])
@@ -283,6 +295,7 @@ class TestParsing:
 def test_a_dry_run_leaves_nothing(command: Command, tiny: list[str], tmp_path: Path) -> None:
     result = command("fit-model", "--env", "ALE/Pong-v5", "--dry-run", *tiny)
     assert result.returncode == 0, result.stderr
+    assert "dreaming what" not in result.stdout
     for shown in (
         "parameters, denoiser",
         "a step of the denoiser on cpu",
@@ -292,6 +305,34 @@ def test_a_dry_run_leaves_nothing(command: Command, tiny: list[str], tmp_path: P
     ):
         assert shown in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_times_what_is_dreamt_to_learn_from(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    dreamt = "--unrolled-crop 16 --reward-end-dreamt 0.5 --reward-end-length 6".split()
+    result = command("fit-model", "--env", "ALE/Pong-v5", "--dry-run", *tiny, *dreamt)
+    assert result.returncode == 0, result.stderr
+    for learner in "denoiser", "heads":
+        assert f"a step of dreaming what the {learner} learn" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_goes_on_from_a_world_model(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    first = command("fit-model", "--env", "CartPole-v1", *tiny)
+    assert first.returncode == 0, first.stderr
+    again = "fit-model --env CartPole-v1 --name Again --begin-with CartPole --steps 1".split()
+    result = command(*again, "--collect-steps", "60", "--size", "32")
+    assert result.returncode == 0, result.stderr
+    before, after = (WorldModel.load(tmp_path / "home" / name) for name in ("CartPole", "Again"))
+    assert after.config == before.config
+    assert after.origin.fit["begun_with"] == before.origin.fit
+    others = command(*again, "--overwrite", "--denoiser.cond-channels", "64")
+    assert_one_line(others, "CartPole has a denoiser with cond_channels", "not 64")
+    nowhere = command(*again[:5], "--begin-with", "Nowhere")
+    assert_one_line(nowhere, "there is no world model 'Nowhere'")
 
 
 def test_collecting_alone_goes_on_where_it_was_stopped(command: Command, tmp_path: Path) -> None:

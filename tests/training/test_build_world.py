@@ -1,6 +1,8 @@
 import io
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from rich.console import Console
 from dreamenv.data import Replay
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import FormatError, InputError
+from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
@@ -37,27 +39,33 @@ RECIPE = Recipe(
         CollectConfig(steps=60, num_envs=2),
         CollectConfig(steps=40, num_envs=2, epsilon=0.5, seed=1),
     ),
-    fit=FitModelConfig(
-        checkpoint_every=2,
-        contexts=6,
-        weights="bfloat16",
-        training=TrainingConfig(
-            steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4
+    fits=(
+        FitModelConfig(
+            checkpoint_every=2,
+            contexts=6,
+            weights="bfloat16",
+            training=TrainingConfig(
+                steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4
+            ),
+            denoiser=DenoiserConfig(cond_channels=8, **TINY),
+            reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
         ),
-        denoiser=DenoiserConfig(cond_channels=8, **TINY),
-        reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
     ),
 )
+FIT = RECIPE.fits[0]
+IN_TWO = replace(RECIPE, fits=(FIT, replace(FIT, training=replace(FIT.training, steps=3))))
 
 
 @pytest.fixture(autouse=True)
 def _recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, catch: EnvironmentSpec) -> None:
-    """A zoo with one recipe, and an empty home."""
+    """A zoo with a recipe of one fit and one of two, and an empty home."""
     assert catch.id == RECIPE.environment
-    (tmp_path / "Catch.json").write_text(json.dumps(RECIPE.to_dict()))
+    for name, recipe in (("Catch", RECIPE), ("CatchTwice", IN_TWO)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(recipe.to_dict()))
     monkeypatch.setattr("dreamenv.training.build_world.RECIPES", tmp_path)
     monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
-    monkeypatch.delitem(gymnasium.registry, "DreamEnv/Catch-v0", raising=False)
+    for name in ("Catch", "CatchTwice"):
+        monkeypatch.delitem(gymnasium.registry, f"DreamEnv/{name}-v0", raising=False)
 
 
 @pytest.fixture
@@ -69,6 +77,12 @@ def build(config: BuildConfig, **options: Any) -> str:
     printed = io.StringIO()
     build_world(config, Console(file=printed, width=200), **options)
     return printed.getvalue()
+
+
+@contextmanager
+def always_stopping() -> Iterator[Callable[[], bool]]:
+    """Asks to stop at once."""
+    yield lambda: True
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -94,10 +108,11 @@ def test_a_world_model_is_made_from_nothing(config: BuildConfig, tmp_path: Path)
 def test_compiling_is_left_to_the_recipe_unless_asked(
     config: BuildConfig, asked: bool | None, compiled: bool
 ) -> None:
-    assert replace(config, compile=asked).fit(RECIPE).training.compile is compiled
-    training = replace(RECIPE.fit.training, compile=True)
-    compiling = replace(RECIPE, fit=replace(RECIPE.fit, training=training))
-    assert replace(config, compile=asked).fit(compiling).training.compile is (asked is not False)
+    (fit,) = replace(config, compile=asked).fits(RECIPE)
+    assert fit.training.compile is compiled
+    compiling = replace(FIT, training=replace(FIT.training, compile=True))
+    (fit,) = replace(config, compile=asked).fits(replace(RECIPE, fits=(compiling,)))
+    assert fit.training.compile is (asked is not False)
 
 
 def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_path: Path) -> None:
@@ -115,9 +130,55 @@ def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_pa
     assert imageio.imread(world / "fidelity.png").ndim == 3
 
 
-def test_stopped_anywhere_it_goes_on_with_the_same_command(
-    config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_fit_begins_where_the_one_before_ended(tmp_path: Path) -> None:
+    config = BuildConfig("CatchTwice", out=str(tmp_path / "out"), device="cpu")
+    build(config)
+    first, second = (config.folder / name / "world_model" for name in ("fit", "fit-2"))
+    fit = WorldModel.load(second).origin.fit
+    assert fit["settings"]["begin_with"] == str(first)
+    assert fit["settings"]["training"]["steps"] == 3
+    assert fit["begun_with"]["settings"]["training"]["steps"] == 4
+    at_home = weights(tmp_path / "home" / "CatchTwice")
+    assert all(torch.equal(tensor, weights(second)[name]) for name, tensor in at_home.items())
+    # Three steps of the second fit do not lead far from where the first one ended.
+    moved = {
+        name: (tensor - weights(first)[name]).abs().max().item() for name, tensor in at_home.items()
+    }
+    assert 0 < max(moved.values()) < 1e-3
+    before = dict(at_home)
+    build(config, overwrite=True)
+    assert all(
+        torch.equal(tensor, before[name])
+        for name, tensor in weights(tmp_path / "home" / "CatchTwice").items()
+    )
+
+
+def test_making_it_anew_goes_on_from_the_first_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = BuildConfig("CatchTwice", out=str(tmp_path / "out"), device="cpu")
+    build(config)
+    config = replace(config, steps=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("dreamenv.training.fit_model.stop_on_signal", always_stopping)
+        with pytest.raises(Stopped):
+            build(config, overwrite=True)
+    build(config)
+    fit = WorldModel.load(tmp_path / "home" / "CatchTwice").origin.fit
+    assert fit["settings"]["training"]["steps"] == 2
+    assert fit["begun_with"]["settings"]["training"]["steps"] == 2
+
+
+def test_a_recipe_fits_at_least_once() -> None:
+    with pytest.raises(ConfigError, match=r"^fits has none"):
+        replace(RECIPE, fits=())
+
+
+@pytest.mark.parametrize("name", ["Catch", "CatchTwice"])
+def test_stopped_anywhere_it_goes_on_with_the_same_command(
+    name: str, config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, name=name)
     whole = replace(config, out=str(tmp_path / "whole"))
     build(whole)
     monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "other-home"))
@@ -134,7 +195,8 @@ def test_stopped_anywhere_it_goes_on_with_the_same_command(
 
     stops = 0
     # In the first collection, in the second, and in the fit.
-    for module, after in (("build_world", 5), ("build_world", 40), ("fit_model", 3)):
+    fits = (("fit_model", 3),) if name == "Catch" else (("fit_model", 3), ("fit_model", 3))
+    for module, after in (("build_world", 5), ("build_world", 40), *fits):
         stopping = Stopping(after)
 
         class Request:
@@ -149,9 +211,9 @@ def test_stopped_anywhere_it_goes_on_with_the_same_command(
             with pytest.raises(Stopped):
                 build(config)
             stops += 1
-    assert stops == 3
+    assert stops == 2 + len(fits)
     build(config)
-    one, other = (weights(tmp_path / home / "Catch") for home in ("home", "other-home"))
+    one, other = (weights(tmp_path / home / name) for home in ("home", "other-home"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -180,7 +242,7 @@ def test_a_world_model_that_is_there_is_not_replaced_unasked(
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are(config: BuildConfig) -> None:
     with pytest.raises(
-        InputError, match=r"^there is no recipe for 'Chess'; there are those of Cat"
+        InputError, match=r"^there is no recipe for 'Chess'; there are those of Catch,"
     ):
         build(replace(config, name="Chess"))
 
@@ -206,4 +268,5 @@ def test_the_recipes_of_the_zoo_can_be_followed(
         load_policy(collection.policy, environment)
     assert len({collection.seed for collection in recipe.collections}) == len(recipe.collections)
     config = BuildConfig(name, out=str(tmp_path / "out"))
-    check_plan(config.fit(recipe), resume=False, overwrite=False)
+    for fit in config.fits(recipe):
+        check_plan(replace(fit, begin_with=None), resume=False, overwrite=False)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -6,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamenv.data import Replay
+from dreamenv.data import Episode, Replay
 from dreamenv.data.tensors import Rows
+from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training import favourites
-from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
+from dreamenv.training.favourites import favour_by_weight, favour_outcomes, favour_the_hardest
 
 Frames = npt.NDArray[np.uint8]
 TinyModel = Callable[..., WorldModel]
@@ -104,6 +106,33 @@ def test_frames_are_predicted_as_often_as_they_weigh(played: Replay) -> None:
         for step in range(1, length):
             wanted[first + step] = rows.frames[first + step].double().mean() + step - 1
     assert torch.allclose(probabilities, wanted / wanted.sum(), atol=1e-12)
+
+
+def test_steps_that_pay_and_steps_that_end_are_drawn_more_often(played: Replay) -> None:
+    rows = played.tensors("cpu").rows
+    firsts = rows.first_rows[rows.episodes("train")].tolist()
+    ours = torch.tensor([*firsts, *training_rows(rows)])
+    probabilities = favour_outcomes(played, share=0.4)
+    assert probabilities.sum().item() == pytest.approx(1)
+    assert probabilities[ours].sum().item() == pytest.approx(1)
+    ends, pays = rows.ends[ours], rows.rewards[ours] != 0
+    # In the toy game the step that ends is the step that pays.
+    assert torch.equal(ends, pays)
+    assert probabilities[ours][ends].sum().item() == pytest.approx(0.4 + 0.6 * ends.float().mean())
+    assert torch.allclose(probabilities[ours][~ends] * len(ours), torch.tensor(0.6).double())
+
+
+def test_of_what_never_happens_nothing_is_drawn(tmp_path: Path, catch: EnvironmentSpec) -> None:
+    replay = Replay.create(tmp_path / "calm", catch, held_out_every=None)
+    obs, actions = np.zeros((5, *catch.obs_shape), np.uint8), np.zeros(4, np.int64)
+    for rewards in (np.zeros(4, np.float32), np.array([0, 2, 0, 0], np.float32)):
+        if rewards.any():
+            with pytest.raises(InputError, match=r"calm: no step pays or ends"):
+                favour_outcomes(replay, share=0.5)
+        replay.append(Episode(obs, actions, rewards, terminated=False, truncated=True))
+    # Two episodes of four steps, of which one pays and none ends.
+    probabilities = favour_outcomes(replay, share=0.5)
+    assert probabilities.max().item() == pytest.approx(0.5 / 8 + 0.5)
 
 
 @pytest.mark.parametrize(

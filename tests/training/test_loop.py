@@ -256,6 +256,7 @@ def test_more_frames_than_a_dream_begins_with_are_not_stacked() -> None:
 def test_what_is_hard_cannot_be_favoured_in_a_replay_that_grows() -> None:
     by_error = TrainingConfig(favoured_share=0.5, favour_at=(5,))
     by_weight = TrainingConfig(favourites="module:function")
-    for favouring in by_error, by_weight:
+    by_outcome = TrainingConfig(reward_end_favoured=0.5)
+    for favouring in by_error, by_weight, by_outcome:
         with pytest.raises(ConfigError, match="leave them and favoured_share out"):
             TrainConfig("ALE/Pong-v5", world_model=favouring)

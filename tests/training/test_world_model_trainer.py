@@ -114,23 +114,6 @@ def test_the_first_steps_predict_single_frames_of_more_segments(
     assert shapes == [(6, length + 1)] * 2 + [(3, length + 2)] * 2
 
 
-@pytest.mark.parametrize(
-    ("single_every", "kinds"),
-    [(None, "SSSSLLLLLL"), (1, "SSSSSSSSSS"), (2, "SSSSLSLSLS"), (3, "SSSSLLSLLS")],
-)
-def test_later_steps_may_predict_single_frames_now_and_then(
-    single_every: int | None, kinds: str, played: Replay, tiny_model: TinyModel
-) -> None:
-    model = tiny_model()
-    config = replace(
-        CONFIG, steps=10, batch_size=3, predictions=2, single_steps=4, single_every=single_every
-    )
-    batches = Batches(played, model, config, CPU, seed=0)
-    rows = {6: "S", 3: "L"}
-    assert "".join(rows[len(batches.draw()[0].actions)] for _ in range(10)) == kinds
-    assert config.single_step_count == kinds.count("S")
-
-
 def test_the_first_steps_may_learn_from_parts_of_frames(
     played: Replay, tiny_model: TinyModel
 ) -> None:
@@ -161,7 +144,59 @@ def test_each_kind_of_step_may_have_its_own_batch_and_squares(
     batches = Batches(played, model, config, CPU, seed=0)
     shapes = [batches.draw()[0].obs.shape for _ in range(2)]
     length, channels = model.config.denoiser.context_length, model.config.obs_shape[0]
-    assert shapes == [(5, length + 1, channels, 4, 4), (3, length + 2, channels, 8, 8)]
+    # A window for each of the 2 predictions, of which the second has a frame of a dream.
+    assert shapes == [(5, length + 1, channels, 4, 4), (6, length + 1, channels, 8, 8)]
+
+
+def test_pasts_are_dreamt_with_what_the_model_has_learned_so_far(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, batch_size=3, predictions=2, unrolled_crop=16)
+    batches = Batches(played, model, config, CPU, seed=0)
+    state = copy.deepcopy(batches.state_dict())
+    before = batches.draw()[0]
+    with torch.no_grad():
+        model.denoiser.network.conv_out.weight.normal_()
+    batches.load_state_dict(state)
+    after = batches.draw()[0]
+    same = (before.obs == after.obs).flatten(2).all(dim=2)
+    # Of each segment: the window that is all real, then the one whose last past frame is dreamt.
+    assert same.tolist() == [[True, True, True], [True, False, True]] * 3
+
+
+def test_after_the_single_steps_the_heads_learn_from_dreams_too(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    config = replace(CONFIG, single_steps=1, reward_end_batch_size=8, reward_end_dreamt=0.25)
+    dreamt, real = (
+        Batches(played, tiny_model(), each, CPU, seed=0)
+        for each in (config, replace(config, reward_end_dreamt=0.0))
+    )
+    differs = []
+    for _ in range(2):
+        mine, yours = dreamt.draw()[1], real.draw()[1]
+        assert mine is not None
+        assert yours is not None
+        differs.append((mine.obs != yours.obs).flatten(1).any(dim=1).tolist())
+    assert differs == [[False] * 8, [True] * 2 + [False] * 6]
+
+
+def test_the_heads_may_learn_mostly_of_what_pays(played: Replay, tiny_model: TinyModel) -> None:
+    def rewards(share: float) -> float:
+        config = replace(CONFIG, reward_end_batch_size=64, reward_end_favoured=share)
+        segments = Batches(played, tiny_model(), config, CPU, seed=0).draw()[1]
+        assert segments is not None
+        return (segments.rewards[:, :-1] != 0).any(dim=1).float().mean().item()
+
+    assert rewards(1.0) == 1.0
+    assert rewards(0.0) < 0.8
+
+
+def test_segments_too_short_to_dream_in_are_refused(played: Replay, tiny_model: TinyModel) -> None:
+    config = replace(CONFIG, reward_end_length=2, reward_end_dreamt=0.5)
+    with pytest.raises(ConfigError, match=r"^reward_end_length is 2, and the context 2 frames"):
+        Batches(played, tiny_model(), config, CPU, seed=0)
 
 
 @pytest.mark.parametrize("parts", [{"single_steps": 9, "crop": 8}, {"unrolled_crop": 8}])
@@ -387,7 +422,9 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("reward_end_batch_size", 0),
         ("predictions", 0),
         ("single_steps", -1),
-        ("single_every", 0),
+        ("reward_end_favoured", 1.1),
+        ("reward_end_dreamt", -0.1),
+        ("reward_end_dreamt", 0.01),  # of no segment
         ("favoured_share", 1.5),
         ("favoured_share", 0.5),  # at no step
         ("favour_at", (5,)),  # of no share

@@ -38,7 +38,7 @@ class TestFolder:
         assert world_model.origin.environment is not None
         assert world_model.origin.environment.id == recipe.environment
         settings = FitModelConfig.from_dict(world_model.origin.fit["settings"], name)
-        assert settings == BuildConfig(name).fit(recipe)
+        assert settings == BuildConfig(name).fits(recipe)[-1]
         assert world_model.origin.fit["steps_in_data"] == sum(
             collection.steps for collection in recipe.collections
         )

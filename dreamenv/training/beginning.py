@@ -1,0 +1,73 @@
+"""What a fit begins with: fresh weights, or those of a world model that was fitted before."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dreamenv.data import Replay
+from dreamenv.errors import ConfigError
+from dreamenv.evaluation.world_folder import world_folder
+from dreamenv.files import committed_path
+from dreamenv.models.weights import read_weights
+from dreamenv.models.world_model import WEIGHTS_FILE, Origin, WorldModel, read_description
+from dreamenv.training.fit_config import FitModelConfig, architecture
+from dreamenv.training.world_model import measure_change
+
+# Settings of the denoiser that weights do not depend on: what it learns from may change.
+_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share"
+
+
+def first_model(config: FitModelConfig, replay: Replay, device: torch.device) -> WorldModel:
+    """Returns the world model as it is before the first step of a fit.
+
+    Its units are measured in the data, or come with the weights that it begins with.
+
+    Args:
+        config: What is fitted.
+        replay: What it is fitted to.
+        device: Where.
+
+    Raises:
+        DreamenvError: The world model to begin with is not there, or is of another architecture,
+            or environment.
+    """
+    check_beginning(config)
+    origin = Origin(environment=replay.environment)
+    torch.manual_seed(config.seed)
+    model = WorldModel(architecture(config, replay.environment), origin).to(device)
+    if config.begin_with is None:
+        measure_change(model, replay, device)
+    else:
+        read_weights(model, committed_path(world_folder(config.begin_with), WEIGHTS_FILE))
+    return model
+
+
+def check_beginning(config: FitModelConfig) -> None:
+    """Checks that the weights to begin with are there, and of these networks.
+
+    Raises:
+        FormatError: There is no such world model.
+        ConfigError: It has other networks.
+    """
+    if config.begin_with is None:
+        return
+    known, _ = read_description(world_folder(config.begin_with))
+    denoiser = replace(config.denoiser, **{name: getattr(known.denoiser, name) for name in _FREE})
+    differences = {
+        "denoiser": known.denoiser.first_difference(denoiser),
+        "reward_end": known.reward_end.first_difference(config.reward_end),
+    }
+    for part, difference in differences.items():
+        if difference is not None:
+            raise ConfigError(
+                f"{config.begin_with} has a {part} with {difference}; leave that as it is there, "
+                f"or begin with fresh weights"
+            )
+
+
+def how_it_was_fit_before(config: FitModelConfig) -> dict[str, Any] | None:
+    """Returns how the world model to begin with was fitted, or None where there is none."""
+    if config.begin_with is None:
+        return None
+    return read_description(world_folder(config.begin_with))[1].fit

@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreamenv.data import Replay
+from dreamenv.errors import ConfigError, FormatError
+from dreamenv.models.world_model import Origin, WorldModel
+from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
+from dreamenv.training.fit_config import FitModelConfig
+
+TinyModel = Callable[..., WorldModel]
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def fitted(tiny_model: TinyModel, tmp_path: Path) -> Path:
+    """The folder of a world model of the toy game, of unit 0.5."""
+    model = tiny_model("change", seed=3)
+    model.denoiser.change_std.fill_(0.5)
+    model.origin = Origin(fit={"command": "dreamenv fit-model"})
+    model.save(tmp_path / "fitted")
+    return tmp_path / "fitted"
+
+
+@pytest.fixture
+def config(tiny_model: TinyModel) -> FitModelConfig:
+    networks = tiny_model("change").config
+    return FitModelConfig(
+        env="Test/Catch-v0", denoiser=networks.denoiser, reward_end=networks.reward_end
+    )
+
+
+def test_a_fit_begins_with_the_weights_and_the_units_of_a_world_model(
+    config: FitModelConfig, fitted: Path, played: Replay
+) -> None:
+    model = first_model(replace(config, begin_with=str(fitted)), played, CPU)
+    there = WorldModel.load(fitted).state_dict()
+    assert all(torch.equal(tensor, there[name]) for name, tensor in model.state_dict().items())
+    assert model.denoiser.change_std == 0.5
+    assert model.origin.environment == played.environment
+    assert model.training
+
+
+def test_without_one_it_begins_with_weights_of_its_seed_and_units_of_the_data(
+    config: FitModelConfig, played: Replay
+) -> None:
+    one, same, other = (
+        first_model(replace(config, seed=seed), played, CPU).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
+    assert not torch.equal(
+        one["denoiser.network.conv_in.weight"], other["denoiser.network.conv_in.weight"]
+    )
+    assert 0 < one["denoiser.change_std"] != 0.5
+
+
+def test_what_is_learned_from_may_change(config: FitModelConfig, fitted: Path) -> None:
+    other_noise = replace(
+        config.denoiser,
+        log_sigma_mean=2.0,
+        log_sigma_std=0.1,
+        sigma_min=0.1,
+        sigma_max=80.0,
+        start_share=1.0,
+    )
+    check_beginning(replace(config, begin_with=str(fitted), denoiser=other_noise))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "named"),
+    [
+        ("denoiser", {"cond_channels": 32}, "has a denoiser with cond_channels 16, not 32"),
+        ("denoiser", {"past": "changes"}, "has a denoiser with past 'frames', not 'changes'"),
+        ("denoiser", {"sigma_data": 0.7}, r"has a denoiser with sigma_data 1\.0, not 0\.7"),
+        ("reward_end", {"next_obs": "change"}, "has a reward_end with next_obs 'frame', not"),
+    ],
+)
+def test_other_networks_are_refused(
+    config: FitModelConfig, fitted: Path, part: str, change: dict[str, Any], named: str
+) -> None:
+    changed = replace(getattr(config, part), **change)
+    asked: dict[str, Any] = {part: changed}
+    with pytest.raises(ConfigError, match=named):
+        check_beginning(replace(config, begin_with=str(fitted), **asked))
+
+
+def test_a_world_model_that_is_not_there_is_named(config: FitModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="nowhere"):
+        check_beginning(replace(config, begin_with=str(tmp_path / "nowhere")))
+
+
+def test_how_the_one_before_was_fitted_is_known(config: FitModelConfig, fitted: Path) -> None:
+    before = how_it_was_fit_before(replace(config, begin_with=str(fitted)))
+    assert before == {"command": "dreamenv fit-model"}
+    assert how_it_was_fit_before(config) is None
