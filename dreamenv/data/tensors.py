@@ -10,11 +10,11 @@ from torch import Tensor
 from dreamenv.data.episode import Episode
 from dreamenv.data.storage import FrameStore, MemoryStore
 from dreamenv.errors import InputError
+from dreamenv.padding import PADDING_LEVEL
 
 Split = Literal["train", "held_out"]
 
 PADDING_ROW = 0
-PADDING_LEVEL = 128  # mid grey: within one half of a level of 0 in [-1, 1], the published padding
 
 
 @dataclass(frozen=True)

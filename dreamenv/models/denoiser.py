@@ -26,9 +26,11 @@ from dreamenv.models.blocks import (
     group_norm,
     unfold_frames,
 )
-from dreamenv.models.frames import quantise, quantise_down
+from dreamenv.models.frames import quantise, quantise_down, to_float
+from dreamenv.padding import PADDING_LEVEL
 from dreamenv.share import Share
 
+_GREY = to_float(torch.tensor(PADDING_LEVEL, dtype=torch.uint8)).item()
 _LARGEST_CHANGE = 50.0  # standard deviations
 
 
@@ -51,7 +53,8 @@ class DenoiserConfig(Config):
             of the next frame from the last, over its standard deviation in the data.
         past: What the network is shown of the past. `frames`: the frames, over σ_data. `changes`:
             the last frame, and the changes between the frames before it, in the unit of the
-            target, which must be `change`. It says the same, and what moved stands out.
+            target, which must be `change`. It says the same, and what moved stands out. Before an
+            episode's first frame nothing does.
         sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
         sigma_offset: σ_off, the noise added to whole channels in training.
         log_sigma_mean: Mean of log σ in training.
@@ -385,8 +388,10 @@ class Denoiser(nn.Module):
         if self.config.past == "frames":
             return context / self.config.sigma_data
         changes = (context[:, 1:] - context[:, :-1]) / self.change_std
-        # The change from padding to an episode's first frame is none of the game's.
         changes = changes.clamp(-_LARGEST_CHANGE, _LARGEST_CHANGE)
+        # The change from padding to an episode's first frame is none of the game's.
+        is_padding = (context[:, :-1] == _GREY).flatten(2).all(dim=2)
+        changes = changes.masked_fill(is_padding[:, :, None, None, None], 0)
         return torch.cat([changes, context[:, -1:]], dim=1)
 
     def _real_targets(self, mask: Tensor, step: int) -> Tensor:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
+from dreamenv.padding import PADDING_LEVEL
 from dreamenv.real.policy import Actions, Flags, Frames, Policy, RandomPolicy, StatefulPolicy
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.named_function import load_function

@@ -10,8 +10,8 @@ from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.errors import InputError
+from dreamenv.padding import PADDING_LEVEL
 from dreamenv.training.real_games import Flags, RealGames
 
 Stacks = npt.NDArray[np.uint8]  # [N, H, W, k * C]

@@ -9,8 +9,9 @@ import torch
 from dreamenv.data import Episode, Replay
 from dreamenv.data.replay import first_steps
 from dreamenv.data.storage import MappedStore
-from dreamenv.data.tensors import PADDING_LEVEL, PADDING_ROW, ReplayTensors, Rows
+from dreamenv.data.tensors import PADDING_ROW, ReplayTensors, Rows
 from dreamenv.errors import DreamenvError, InputError
+from dreamenv.padding import PADDING_LEVEL
 
 MakeEpisode = Callable[..., Episode]
 MakeReplay = Callable[..., Replay]

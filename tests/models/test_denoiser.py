@@ -12,6 +12,7 @@ from dreamenv.errors import ConfigError
 from dreamenv.models.denoiser import Denoiser, DenoiserConfig, TrainingNoise
 from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
+from dreamenv.padding import PADDING_LEVEL
 from dreamenv.share import Share
 
 BYTE_LEVEL = 2 / 255
@@ -242,9 +243,21 @@ class TestPast:
         assert torch.allclose(past[:, 0], (context[:, 1] - context[:, 0]) / 0.1)
         assert torch.equal(past[:, 1], context[:, 1])
 
-    def test_changes_from_padding_are_bounded(self) -> None:
-        context = torch.stack([torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)], dim=1)
-        assert self.seen(TINY_CHANGES, context, 1e-4).max() == 50
+    def test_changes_are_bounded(self) -> None:
+        context = torch.stack([-torch.ones(1, 3, 16, 16), torch.ones(1, 3, 16, 16)], dim=1)
+        assert self.seen(TINY_CHANGES, context, 1e-4)[:, 0].max() == 50
+
+    def test_before_the_first_frame_of_an_episode_nothing_changes(self) -> None:
+        context = random_frames(2, 2, 3, 16, 16)
+        padding = torch.full((3, 16, 16), PADDING_LEVEL, dtype=torch.uint8)
+        context[0, 0] = to_float(padding)
+        past = self.seen(TINY_CHANGES, context, 0.1)
+        assert (past[0, 0] == 0).all()
+        assert torch.equal(past[0, 1], context[0, 1])
+        # A frame that is grey but for one pixel is one of the game.
+        assert (past[1, 0] != 0).any()
+        context[0, 0, 0, 0, 0] = 1.0
+        assert (self.seen(TINY_CHANGES, context, 0.1)[0, 0] != 0).any()
 
 
 class TestLoss:

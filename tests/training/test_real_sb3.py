@@ -10,10 +10,10 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecTransposeImage
 
-from dreamenv.data.tensors import PADDING_LEVEL
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.evaluation.real_scores import PlayConfig, play_games
+from dreamenv.padding import PADDING_LEVEL
 from dreamenv.real.policy import Actions, Flags, Frames, RandomPolicy, to_channels_first
 from dreamenv.training.agents import ALGORITHMS
 from dreamenv.training.policies import StackingPolicy
