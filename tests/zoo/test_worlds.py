@@ -37,8 +37,11 @@ class TestFolder:
         world_model = WorldModel.load(find_world_model(name))
         assert world_model.origin.environment is not None
         assert world_model.origin.environment.id == recipe.environment
-        settings = FitModelConfig.from_dict(world_model.origin.fit["settings"], name)
-        assert settings == BuildConfig(name).fits(recipe)[-1]
+        fit = world_model.origin.fit
+        for wanted in reversed(BuildConfig(name).fits(recipe)):
+            assert FitModelConfig.from_dict(fit["settings"], name) == wanted
+            fit = fit["begun_with"]
+        assert fit is None
         assert world_model.origin.fit["steps_in_data"] == sum(
             collection.steps for collection in recipe.collections
         )
@@ -47,7 +50,7 @@ class TestFolder:
         folder = find_world_model(name)
         card = (folder / "README.md").read_text()
         assert f"\n    dreamenv zoo build {name}\n" in card
-        assert f"\n    dreamenv evaluate-model {name} --data runs/zoo/{name}/replay\n" in card
+        assert f"\n    dreamenv evaluate-model {name} --data runs/zoo/{name}/replay --pl" in card
         fidelity = json.loads((folder / "fidelity.json").read_text())
         assert f"{fidelity['dreams'][0]['frames'][0]['psnr']:.2f} [" in card
         assert (folder / "fidelity.png").is_file()
