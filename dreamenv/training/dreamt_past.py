@@ -26,12 +26,21 @@ class DreamtPast:
             a byte.
         device: Where the segments are.
         seed: Of the noise.
+        compile: Whether to compile its networks.
     """
 
     def __init__(
-        self, world_model: WorldModel, usual_change: float, device: torch.device, seed: int
+        self,
+        world_model: WorldModel,
+        usual_change: float,
+        device: torch.device,
+        seed: int,
+        *,
+        compile: bool = False,
     ) -> None:
         self._model = world_model
+        self._compile = compile
+        self._compiled: WorldModel | None = None
         self._length = world_model.config.denoiser.context_length
         self._floor = _FLOOR * usual_change
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -91,11 +100,11 @@ class DreamtPast:
 
     def _dream(self, segments: Segments, end: int) -> Tensor:
         """Dreams the frames from the L-th to the end, uint8 [B, T, C, H, W]."""
-        length = self._length
+        length, model = self._length, self._dreaming()
         frames = list(segments.obs.unbind(dim=1))
         for step in range(length, end):
             past = slice(step - length, step)
-            dreamt = self._model.next_obs(
+            dreamt = model.next_obs(
                 torch.stack(frames[past], dim=1),
                 segments.actions[:, past],
                 generator=self._generator,
@@ -103,6 +112,17 @@ class DreamtPast:
             follows = segments.mask[:, step - 1, None, None, None]
             frames[step] = torch.where(follows, dreamt, frames[step])
         return torch.stack(frames, dim=1)
+
+    def _dreaming(self) -> WorldModel:
+        """Returns what dreams: the world model, or its compiled twin, made when it is first asked.
+
+        Not before: until then the world model may have been told to compute in another type.
+        """
+        if not self._compile:
+            return self._model
+        if self._compiled is None:
+            self._compiled = self._model.compiled()
+        return self._compiled
 
     def _faithful(self, real: Tensor, dreamt: Tensor) -> Tensor:
         """Tells up to where dreamt frames [B, T, C, H, W] are the episode's: bool [B, T]."""

@@ -212,9 +212,10 @@ class Batches:
             )
         self._dreamt: DreamtPast | None = None
         if config.unrolled_crop is not None or config.dreamt_for_heads > 0:
-            dreaming = world_model.compiled() if config.compile else world_model
             usual_change = mean_squared_change(replay, device).mean().item()
-            self._dreamt = DreamtPast(dreaming, usual_change, device, seed + 5)
+            self._dreamt = DreamtPast(
+                world_model, usual_change, device, seed + 5, compile=config.compile
+            )
 
     def draw(self) -> tuple[Segments, Segments | None]:
         """Draws the next step's batch for the denoiser, and the one for the heads if they learn."""

@@ -128,6 +128,26 @@ def test_what_follows_padding_stays_as_it_is(dreaming: Callable[..., DreamtPast]
     assert levels(dreaming(11).frames(real, 1)) == [[0, 10, 20, 31, 42]]
 
 
+def test_compiled_it_computes_in_the_type_that_the_model_was_told_to_since(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    types: list[bool] = []
+
+    def compiled(self: WorldModel) -> WorldModel:
+        types.append(self.bf16)
+        return self
+
+    monkeypatch.setattr(WorldModel, "compiled", compiled)
+    dreamt = DreamtPast(model, 0.0, CPU, seed=0, compile=True)
+    model.bf16 = True
+    real = episodes(2, 4)
+    real.actions.remainder_(model.config.num_actions)
+    dreamt.windows(real)
+    dreamt.windows(real)
+    assert types == [True]
+
+
 def test_the_noise_goes_on_where_its_state_was_taken(tiny_model: TinyModel) -> None:
     model, real = tiny_model(), episodes(2, 5)
     real.actions.remainder_(model.config.num_actions)
