@@ -27,6 +27,8 @@ from dreamenv.training.stopping import stop_on_signal
 from dreamenv.training.world_model import TrainingConfig
 from dreamenv.zoo import RECIPES
 
+_TO_GO_ON = "run the same command to go on"
+
 
 @dataclass(frozen=True)
 class Recipe(Config):
@@ -146,10 +148,11 @@ def build_world(
     for fit in others:
         # One of a world model that was made before would be gone on with after a stop.
         fit.run_folder.config.unlink(missing_ok=True)
-    folder = fit_model(first, console, resume=resume, overwrite=overwrite, command=command)
+    fit_on = partial(fit_model, console=console, command=command, to_go_on=_TO_GO_ON)
+    folder = fit_on(first, resume=resume, overwrite=overwrite)
     for fit in others:
         # What is at home by now is what the fit before has left there.
-        folder = fit_model(fit, console, overwrite=True, command=command)
+        folder = fit_on(fit, overwrite=True)
     _measure(config, recipe, folder, console)
     return folder
 
@@ -187,6 +190,4 @@ def _collect(recipe: Recipe, folder: Path, console: Console) -> None:
             if Collections.read(folder).has_complete(collection):
                 continue
             say(console, f"{collection.policy}, ε = {collection.epsilon}:")
-            collect_with_progress(
-                replay, collection, console, stop, "run the same command to go on"
-            )
+            collect_with_progress(replay, collection, console, stop, _TO_GO_ON)

@@ -50,6 +50,7 @@ def fit_model(
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
+    to_go_on: str = "add --resume to go on",
 ) -> Path:
     """Collects experience, fits the world model to it, and saves it.
 
@@ -62,6 +63,7 @@ def fit_model(
         resume: Go on with the run that was begun in the folder.
         overwrite: Replace a run in the folder, and a world model of that name.
         command: The command line, for the model card.
+        to_go_on: What is to be done where it was stopped, in words.
 
     Returns:
         The folder of the world model.
@@ -79,7 +81,7 @@ def fit_model(
         tempfile.TemporaryFile(dir=home()).close()
     with stop_on_signal() as stop, naming_disk_errors(run.path):
         replay = obtain_replay(config, console, stop, resume=resume)
-        fit = _Fit(config, replay, device, console, command)
+        fit = _Fit(config, replay, device, console, command, to_go_on)
         fit.go(stop)
         fit.save(run.world_model, folder)
     register_ids()
@@ -125,6 +127,7 @@ class _Fit:
         device: torch.device,
         console: Console,
         command: str,
+        to_go_on: str,
     ) -> None:
         self._config = config
         self._run = config.run_folder
@@ -132,6 +135,7 @@ class _Fit:
         self._device = device
         self._console = console
         self._command = command
+        self._to_go_on = to_go_on
         self._validation: Validation | None = None
         self._waited = self._spent = 0.0
         world_model = first_model(config, replay, device)
@@ -205,7 +209,7 @@ class _Fit:
             return
         self._save_checkpoint()
         step, total = self._trainer.step_count, self._config.training.steps
-        raise Stopped(f"stopped at step {step} of {total}: add --resume to go on")
+        raise Stopped(f"stopped at step {step} of {total}: {self._to_go_on}")
 
     def save(self, *folders: Path) -> None:
         """Saves the world model with its card and its contexts."""

@@ -161,7 +161,7 @@ def test_making_it_anew_goes_on_from_the_first_fit(
     config = replace(config, steps=2)
     with monkeypatch.context() as patched:
         patched.setattr("dreamenv.training.fit_model.stop_on_signal", always_stopping)
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match=r"stopped at step 1 of 2: run the same command"):
             build(config, overwrite=True)
     build(config)
     fit = WorldModel.load(tmp_path / "home" / "CatchTwice").origin.fit

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -37,8 +38,9 @@ class TestFolder:
         world_model = WorldModel.load(find_world_model(name))
         assert world_model.origin.environment is not None
         assert world_model.origin.environment.id == recipe.environment
-        fit = world_model.origin.fit
+        fit: dict[str, Any] | None = world_model.origin.fit
         for wanted in reversed(BuildConfig(name).fits(recipe)):
+            assert fit is not None
             assert FitModelConfig.from_dict(fit["settings"], name) == wanted
             fit = fit["begun_with"]
         assert fit is None
