@@ -22,7 +22,7 @@ class Options:
         action: What to do.
         name: Of the recipe, such as Breakout, and of the world model.
         out: Folder of the episodes and of the run; by default runs/zoo/NAME.
-        steps: Training steps, where they are not to be the recipe's.
+        steps: Training steps of each fit, where they are not to be the recipe's.
         compile: Whether to compile the networks, which takes a C++ compiler, where that is not to
             be as in the recipe.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
