@@ -98,6 +98,22 @@ def test_what_follows_a_past_that_has_strayed_is_not_learned(
     assert windows.mask[:, :-1].all()
 
 
+def test_a_past_that_came_back_has_strayed_all_the_same(tiny_model: TinyModel) -> None:
+    class Wavering(WorldModel):
+        """Is wrong once, and right again in the next frame."""
+
+        levels = iter((28, 30, 40))
+
+        def next_obs(self, context: Tensor, *_: Any, **__: Any) -> Tensor:
+            return torch.full_like(context[:, -1], next(self.levels))
+
+    wavering = Wavering(tiny_model().config)
+    frames = DreamtPast(wavering, 0.0, CPU, seed=0).frames(episodes(1, 5), 1)
+    assert levels(frames) == [[0, 10, 28, 30, 40]]
+    # What the heads remember of it is not what happened.
+    assert frames.mask.tolist() == [[True, True, False, False, False]]
+
+
 def test_where_nothing_moves_a_little_error_is_allowed(tiny_model: TinyModel) -> None:
     still = episodes(1, 5)
     still = Segments(torch.zeros_like(still.obs), *list(vars(still).values())[1:])

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from dreamenv.real import make_single
-from dreamenv.zoo.pong import BoldPlayer, Player, find_ball
+from dreamenv.zoo.pong import BoldPlayer, Player, find_ball, weigh_steps
 
 _BALL_X, _BALL_Y = 49, 54  # in the emulator's RAM
 _STEPS = 500
@@ -41,6 +41,28 @@ def test_the_ball_is_found_where_the_emulator_has_it(
     assert np.abs(spots.y - y)[between & found].mean() < 0.5
     out = (x < 6) | (x > 58)
     assert not found[out].any()
+
+
+def test_bounces_and_points_weigh_more_than_free_flight(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames, rams, _ = played
+    weights = weigh_steps(frames)
+    assert weights.shape == (len(frames) - 1,)
+    ball_x, ball_y = rams[:, _BALL_X], rams[:, _BALL_Y]
+    x, y = ball_x * 0.4 - 19.7, ball_y * 0.304 - 3.8
+    in_sight = (ball_y > 0) & (x > 12) & (x < 51) & (y > 14) & (y < 54)
+    seen = in_sight[:-2] & in_sight[1:-1] & in_sight[2:]
+    turn = np.abs(np.diff(ball_x, 2)) + np.abs(np.diff(ball_y, 2))
+    free = weights[1:][seen & (turn == 0)]
+    assert len(free) > 50
+    assert (free == 1).mean() > 0.95
+    # It comes to the player's paddle, and leaves it to the left.
+    there = ball_y > 0
+    turns = (np.diff(ball_x)[:-1] > 0) & (np.diff(ball_x)[1:] < 0) & (x[1:-1] > 45)
+    hits = weights[1:][turns & there[:-2] & there[1:-1] & there[2:]]
+    assert len(hits) > 3
+    assert (hits > 1).mean() > 0.8
 
 
 def test_a_faint_cloud_is_no_ball() -> None:
