@@ -23,11 +23,12 @@ from dreamenv.dream.conversion import (
     to_channels_last,
     to_mask,
 )
-from dreamenv.dream.core import DEFAULT_HORIZON, DreamStep
+from dreamenv.dream.core import DEFAULT_HORIZON
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_second, to_picture
 from dreamenv.dream.seeding import to_seed
 from dreamenv.dream.state import DreamState
+from dreamenv.dream.step import DreamStep
 from dreamenv.errors import InputError, StateError
 
 Frame = npt.NDArray[np.uint8]  # [H, W, k * C]

@@ -22,9 +22,9 @@ from dreamenv.dream.conversion import (
     to_actions,
     to_channels_last,
 )
-from dreamenv.dream.core import DreamStep
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import Picture, frames_per_second, to_picture
+from dreamenv.dream.step import DreamStep
 from dreamenv.errors import InputError, StateError
 
 Frames = npt.NDArray[np.uint8]  # [N, H, W, k * C]

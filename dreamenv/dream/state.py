@@ -37,6 +37,15 @@ class DreamState:
         """Copies the dreams of those indices, int64 [M]."""
         return type(self)(*(tensor[indices] for tensor in self._tensors()))
 
+    def clone(self) -> Self:
+        """Copies the dreams."""
+        return type(self)(*(tensor.clone() for tensor in self._tensors()))
+
+    def copy_(self, other: Self) -> None:
+        """Puts as many other dreams in the memory of these."""
+        for ours, theirs in zip(self._tensors(), other._tensors(), strict=True):
+            ours.copy_(theirs)
+
     def where(self, mask: Tensor, other: Self) -> Self:
         """Takes these dreams where the mask, bool [N], is true, and the other ones elsewhere."""
         pairs = zip(self._tensors(), other._tensors(), strict=True)

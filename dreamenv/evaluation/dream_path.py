@@ -24,6 +24,7 @@ class DreamPath:
             None for where the device has instructions for it.
         in_parts: Whether a CPU draws for a few dreams after the other; see `WorldModel`.
         compile: Whether the networks are compiled.
+        recorded: Whether steps on CUDA are played from a recording.
     """
 
     folder: Path
@@ -32,11 +33,12 @@ class DreamPath:
     bf16: bool | None = None
     in_parts: bool = True
     compile: bool = False
+    recorded: bool = True
 
     @property
     def reference(self) -> Self:
         """That of the same weights in float32, contiguous, eager, all dreams at once, no graph."""
-        return replace(self, bf16=False, in_parts=False, compile=False)
+        return replace(self, bf16=False, in_parts=False, compile=False, recorded=False)
 
     @property
     def eager(self) -> Self:
@@ -56,7 +58,7 @@ class DreamPath:
         """
         world_model = WorldModel.load(self.folder, device=torch.device(self.device), bf16=self.bf16)
         world_model.in_parts = self.in_parts
-        return Dream(
+        dream = Dream(
             world_model,
             Contexts.load(self.folder),
             num_envs,
@@ -64,3 +66,5 @@ class DreamPath:
             denoising_steps=self.denoising_steps,
             compile=self.compile,
         )
+        dream.recorded = self.recorded
+        return dream

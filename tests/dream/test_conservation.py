@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from dreamenv import Contexts, Dream, WorldModel
-from dreamenv.dream.core import DreamStep
 from dreamenv.dream.state import DreamState
+from dreamenv.dream.step import DreamStep
 
 SAME_STEP, NEXT_STEP = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP
 DISABLED = AutoresetMode.DISABLED

@@ -10,8 +10,8 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from dreamenv import Contexts, Dream, WorldModel
-from dreamenv.dream.core import DreamStep
 from dreamenv.dream.state import DreamState
+from dreamenv.dream.step import DreamStep
 from dreamenv.errors import ConfigError, InputError, StateError
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndOutput

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_only_the_fast_path_is_compiled(path: DreamPath, monkeypatch: pytest.Mon
     compiled = DreamPath(path.folder, "cpu", denoising_steps=5, compile=True)
     assert compiled.eager == DreamPath(path.folder, "cpu", denoising_steps=5)
     plain = DreamPath(path.folder, "cpu", denoising_steps=5, bf16=False, in_parts=False)
-    assert compiled.reference == plain
+    assert compiled.reference == replace(plain, recorded=False)
     asked: list[object] = []
 
     def compile_(network: Any, **_: Any) -> Any:
