@@ -40,6 +40,12 @@ class Segments:
         return Segments(*(share.of(tensor) for tensor in tensors))
 
 
+def joined(first: Segments, second: Segments) -> Segments:
+    """Puts the windows of two batches, of equal length and on one device, after each other."""
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Segments(*(torch.cat(pair) for pair in pairs))
+
+
 def segments_at(rows: Rows, episodes: Tensor, starts: Tensor, length: int) -> Segments:
     """Cuts one segment from each of B episodes.
 

@@ -118,7 +118,9 @@ def _time_steps(
         seconds = _time(lambda: dreamt.windows(segments).obs.sum())
         yield _TimedSteps("dreaming what the denoiser learns from", other_steps, seconds)
         later = noise(
-            rows * training.predictions, context + 1, size=_square(training.unrolled_crop)
+            rows * training.predictions + training.unrolled_singles,
+            context + 1,
+            size=_square(training.unrolled_crop),
         )
     alone = _time(lambda: trainer.step(later, None).denoiser)
     yield _TimedSteps("the denoiser", other_steps, alone)

@@ -156,6 +156,8 @@ def check_shares(config: TrainConfig, ranks: Ranks) -> None:
     }
     if fit.single_step_count > 0:
         sizes["world_model.single_batch_size"] = fit.singles
+    if fit.unrolled_singles > 0:
+        sizes["world_model.unrolled_singles"] = fit.unrolled_singles
     for name, size in sizes.items():
         if size % ranks.count:
             raise ConfigError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dreamenv.config import Config
 from dreamenv.data import PUBLISHED_WEIGHTS, Cropper, Replay, Segments, SegmentSampler, change_std
+from dreamenv.data.segments import joined
 from dreamenv.data.statistics import mean_squared_change
 from dreamenv.devices import computes_in_bf16
 from dreamenv.errors import ConfigError, InputError
@@ -43,6 +44,8 @@ class TrainingConfig(Config):
         unrolled_crop: Side of the squares that the other steps learn from, or None for whole
             frames. Then all but the last frame are dreamt first, with the sampler of dreams, and a
             square is cut around what changes at each prediction; see `DreamtPast`.
+        unrolled_singles: Segments of one prediction, all of whose past is real, that those steps
+            learn from beside: what a step that is favoured teaches is not lost among the dreamt.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
             predicts worst; see `favour_the_hardest`.
         favour_at: After how many steps it is measured, or measured again, which these are.
@@ -71,6 +74,7 @@ class TrainingConfig(Config):
     crop: int | None = None
     single_batch_size: int | None = None
     unrolled_crop: int | None = None
+    unrolled_singles: int = 0
     favoured_share: float = 0.0
     favour_at: tuple[int, ...] = ()
     favourites: str | None = None
@@ -125,6 +129,11 @@ class TrainingConfig(Config):
                 )
         if self.unrolled_crop is not None and self.unrolled_crop < 1:
             raise ConfigError(f"unrolled_crop is {self.unrolled_crop}; it must be at least 1")
+        if self.unrolled_singles < 0 or (self.unrolled_singles > 0 and self.unrolled_crop is None):
+            raise ConfigError(
+                f"unrolled_singles is {self.unrolled_singles} and unrolled_crop "
+                f"{self.unrolled_crop}; give at least 0, and above it a square too"
+            )
         if (self.favoured_share > 0) != bool(self.favour_at) or min(self.favour_at, default=1) < 1:
             raise ConfigError(
                 f"favoured_share is {self.favoured_share} and favour_at {self.favour_at}; give a "
@@ -183,6 +192,12 @@ class Batches:
             beyond_end=False,
             seed=seed + 2,
         )
+        self._beside = draw(
+            segment_length=context_length + 1,
+            batch_size=max(1, config.unrolled_singles),
+            beyond_end=False,
+            seed=seed + 6,
+        )
         self._denoiser = draw(
             segment_length=context_length + config.predictions,
             batch_size=config.batch_size,
@@ -234,7 +249,10 @@ class Batches:
         if self._unrolled_cropper is None:
             return segments
         assert self._dreamt is not None
-        return self._unrolled_cropper.crop(self._dreamt.windows(segments))
+        windows = self._dreamt.windows(segments)
+        if self._config.unrolled_singles > 0:
+            windows = joined(windows, self._beside.sample())
+        return self._unrolled_cropper.crop(windows)
 
     def _draw_for_heads(self, is_single: bool) -> Segments:
         segments = self._reward_end.sample()
@@ -251,6 +269,7 @@ class Batches:
     def favour(self, probabilities: Tensor) -> None:
         """Draws the steps that the denoiser predicts with these probabilities, float64 [N]."""
         self._single.favour(probabilities, 1)
+        self._beside.favour(probabilities, 1)
         self._denoiser.favour(probabilities, self._config.predictions)
         self._favoured_at = self._drawn
 
@@ -262,6 +281,7 @@ class Batches:
             "single_cropper": self._single_cropper and self._single_cropper.state_dict(),
             "unrolled_cropper": self._unrolled_cropper and self._unrolled_cropper.state_dict(),
             "single": self._single.state_dict(),
+            "beside": self._beside.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
             "dreamt": self._dreamt and self._dreamt.state_dict(),
@@ -277,6 +297,7 @@ class Batches:
         if self._dreamt is not None:
             self._dreamt.load_state_dict(state["dreamt"])
         self._single.load_state_dict(state["single"])
+        self._beside.load_state_dict(state["beside"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])
 

@@ -165,6 +165,39 @@ def test_pasts_are_dreamt_with_what_the_model_has_learned_so_far(
     assert same.tolist() == [[True, True, True], [True, False, True]] * 3
 
 
+def test_real_pasts_may_be_learned_from_beside_the_dreamt(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.denoiser.network.conv_out.weight.normal_()
+    config = replace(CONFIG, batch_size=3, predictions=2, unrolled_crop=8, unrolled_singles=5)
+    batches = Batches(played, model, config, CPU, seed=0)
+    segments = batches.draw()[0]
+    assert len(segments.obs) == 3 * 2 + 5
+    assert segments.mask[-5:, -1].all()
+    rows = played.tensors(CPU).rows
+    known = {frame.numpy().tobytes() for frame in rows.frames}
+    whole = Batches(played, model, replace(config, unrolled_crop=16), CPU, seed=0).draw()[0]
+    pasts = whole.obs[-5:, :-1].flatten(0, 1)
+    assert all(frame.numpy().tobytes() in known for frame in pasts)
+
+
+def test_the_steps_that_are_favoured_are_those_of_the_real_pasts_too(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    model = tiny_model()
+    config = replace(CONFIG, batch_size=1, predictions=2, unrolled_crop=16, unrolled_singles=20)
+    batches = Batches(played, model, config, CPU, seed=0)
+    rows = played.tensors(CPU).rows
+    probabilities = torch.zeros(len(rows.is_step), dtype=torch.float64)
+    favourite = int(rows.first_rows[rows.episodes("train")[0]]) + 1
+    probabilities[favourite] = 1.0
+    batches.favour(probabilities)
+    last = batches.draw()[0].obs[-20:, -1]
+    assert (last == rows.frames[favourite]).all()
+
+
 def test_after_the_single_steps_the_heads_learn_from_dreams_too(
     played: Replay, tiny_model: TinyModel
 ) -> None:
@@ -199,7 +232,14 @@ def test_segments_too_short_to_dream_in_are_refused(played: Replay, tiny_model: 
         Batches(played, tiny_model(), config, CPU, seed=0)
 
 
-@pytest.mark.parametrize("parts", [{"single_steps": 9, "crop": 8}, {"unrolled_crop": 8}])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"single_steps": 9, "crop": 8},
+        {"unrolled_crop": 8},
+        {"unrolled_crop": 8, "unrolled_singles": 3},
+    ],
+)
 def test_parts_of_frames_go_on_where_their_state_was_taken(
     played: Replay, tiny_model: TinyModel, parts: dict[str, int]
 ) -> None:
@@ -431,6 +471,8 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("crop", 8),  # without single_steps
         ("single_batch_size", 8),  # likewise
         ("unrolled_crop", 0),
+        ("unrolled_singles", -1),
+        ("unrolled_singles", 4),  # without unrolled_crop
         ("reward_end_every", 0),
         ("reward_end_length", 1),
         ("ema_decay", 1.0),
