@@ -1,6 +1,7 @@
 """Making a world model again from nothing, by the recipe in the zoo."""
 
 import json
+import math
 import shlex
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,7 +78,8 @@ class BuildConfig(Config):
     Attributes:
         name: Of the recipe, and of the world model.
         out: Folder of the episodes and of the run; by default runs/zoo/NAME.
-        steps: Training steps of each fit, where they are not to be the recipe's.
+        steps: Training steps of each fit, where they are not to be the recipe's; the single steps
+            among them keep their share.
         compile: Whether to compile the networks, where that is not to be as in the recipe.
         device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
     """
@@ -112,7 +114,8 @@ class BuildConfig(Config):
 
     def _training(self, training: TrainingConfig) -> TrainingConfig:
         if self.steps is not None:
-            training = replace(training, steps=self.steps)
+            single_steps = math.ceil(training.single_steps * self.steps / training.steps)
+            training = replace(training, steps=self.steps, single_steps=single_steps)
         if self.compile is not None:
             training = replace(training, compile=self.compile)
         return training

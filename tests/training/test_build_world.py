@@ -224,6 +224,16 @@ def test_what_is_there_is_not_collected_again(config: BuildConfig) -> None:
     assert Replay.open(config.folder / "replay").num_steps == 100
 
 
+def test_of_fewer_steps_as_large_a_share_are_single() -> None:
+    training = replace(FIT.training, steps=100, single_steps=75, crop=4, unrolled_crop=4)
+    recipe = replace(RECIPE, fits=(replace(FIT, training=training),))
+    shares = {
+        steps: BuildConfig("X", steps=steps).fits(recipe)[0].training.single_steps
+        for steps in (1, 2, 20, 200)
+    }
+    assert shares == {1: 1, 2: 2, 20: 15, 200: 150}
+
+
 def test_fewer_steps_can_be_asked_for(config: BuildConfig, tmp_path: Path) -> None:
     build(replace(config, steps=2))
     fit = WorldModel.load(tmp_path / "home" / "Catch").origin.fit
