@@ -192,12 +192,14 @@ class Batches:
             beyond_end=False,
             seed=seed + 2,
         )
-        self._beside = draw(
-            segment_length=context_length + 1,
-            batch_size=max(1, config.unrolled_singles),
-            beyond_end=False,
-            seed=seed + 6,
-        )
+        self._beside: SegmentSampler | None = None
+        if config.unrolled_singles > 0:
+            self._beside = draw(
+                segment_length=context_length + 1,
+                batch_size=config.unrolled_singles,
+                beyond_end=False,
+                seed=seed + 6,
+            )
         self._denoiser = draw(
             segment_length=context_length + config.predictions,
             batch_size=config.batch_size,
@@ -250,7 +252,7 @@ class Batches:
             return segments
         assert self._dreamt is not None
         windows = self._dreamt.windows(segments)
-        if self._config.unrolled_singles > 0:
+        if self._beside is not None:
             windows = joined(windows, self._beside.sample())
         return self._unrolled_cropper.crop(windows)
 
@@ -269,7 +271,8 @@ class Batches:
     def favour(self, probabilities: Tensor) -> None:
         """Draws the steps that the denoiser predicts with these probabilities, float64 [N]."""
         self._single.favour(probabilities, 1)
-        self._beside.favour(probabilities, 1)
+        if self._beside is not None:
+            self._beside.favour(probabilities, 1)
         self._denoiser.favour(probabilities, self._config.predictions)
         self._favoured_at = self._drawn
 
@@ -281,7 +284,7 @@ class Batches:
             "single_cropper": self._single_cropper and self._single_cropper.state_dict(),
             "unrolled_cropper": self._unrolled_cropper and self._unrolled_cropper.state_dict(),
             "single": self._single.state_dict(),
-            "beside": self._beside.state_dict(),
+            "beside": self._beside and self._beside.state_dict(),
             "denoiser": self._denoiser.state_dict(),
             "reward_end": self._reward_end.state_dict(),
             "dreamt": self._dreamt and self._dreamt.state_dict(),
@@ -297,7 +300,8 @@ class Batches:
         if self._dreamt is not None:
             self._dreamt.load_state_dict(state["dreamt"])
         self._single.load_state_dict(state["single"])
-        self._beside.load_state_dict(state["beside"])
+        if self._beside is not None:
+            self._beside.load_state_dict(state["beside"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])
 
