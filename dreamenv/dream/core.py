@@ -247,7 +247,7 @@ class Dream:
     def _transition_for(self, state: DreamState, actions: Tensor) -> Transition:
         if not self.recorded or self.device.type != "cuda":
             return self._transition
-        recorded_for = self.world_model.bf16, self.sampler
+        recorded_for = self.world_model.bf16, self.sampler, self.horizon, self.autoreset
         if self._recording is None or self._recording[0] != recorded_for:
             transition = RecordedTransition(self._transition, state, actions, self.generator)
             self._recording = recorded_for, transition

@@ -14,11 +14,11 @@ from dreamenv.dream.step import DreamStep
 
 _WARM_UP = 3  # runs before it: libraries choose their kernels and take their memory
 
-
 Transition = Callable[[DreamState, Tensor], tuple[DreamState, DreamStep]]
 """Takes the state of N dreams and their actions, int64 [N], to the next state and the step."""
 
 Outcome = tuple[DreamState, DreamStep]
+"""What a transition returns."""
 
 
 class RecordedTransition:

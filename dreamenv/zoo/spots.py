@@ -35,7 +35,7 @@ def brightest_spot(light: Light) -> Spots:
     count, width = len(light), light.shape[2]
     padded = np.pad(light, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    # Three slices a side: ten times as fast as sums of windows.
+    # With sums over the windows themselves, weighing an episode took almost four times as long.
     upright = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     sums = upright[:, :, :-2] + upright[:, :, 1:-1] + upright[:, :, 2:]
     sums = sums.reshape(count, -1)

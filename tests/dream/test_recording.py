@@ -65,15 +65,18 @@ def some_state(value: int) -> DreamState:
     )
 
 
-def test_a_recording_does_what_was_recorded_with_whatever_it_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordedTransition:
     monkeypatch.setattr(recording, "record", record_on_a_cpu)
-    actions = torch.tensor([1, 2])
-    recorded = RecordedTransition(counting, some_state(0), actions, torch.Generator())
+    return RecordedTransition(counting, some_state(0), torch.zeros(2).long(), torch.Generator())
+
+
+def test_a_recording_does_what_was_recorded_with_whatever_it_is_given(
+    recorded: RecordedTransition,
+) -> None:
     for value in (5, 9):
-        state = some_state(value)
-        given, expected = recorded(state, actions + value), counting(state, actions + value)
+        state, actions = some_state(value), torch.tensor([1, value])
+        given, expected = recorded(state, actions), counting(state, actions)
         pairs = zip(tensors(given), tensors(expected), strict=True)
         assert all(torch.equal(*pair) for pair in pairs)
         # What it was given is as it was.
@@ -81,11 +84,9 @@ def test_a_recording_does_what_was_recorded_with_whatever_it_is_given(
 
 
 def test_what_a_recording_gives_stays_when_it_is_played_again(
-    monkeypatch: pytest.MonkeyPatch,
+    recorded: RecordedTransition,
 ) -> None:
-    monkeypatch.setattr(recording, "record", record_on_a_cpu)
     actions = torch.tensor([1, 2])
-    recorded = RecordedTransition(counting, some_state(0), actions, torch.Generator())
     first = recorded(some_state(1), actions)
     kept = [tensor.clone() for tensor in tensors(first)]
     recorded(some_state(7), actions)
