@@ -66,6 +66,7 @@ class Contexts:
         *,
         device: torch.device | str = "cpu",
         weights: tuple[float, float, float, float] | None = PUBLISHED_WEIGHTS,
+        favoured: Tensor | None = None,
         seed: int = 0,
     ) -> Self:
         """Draws windows from the episodes of a replay that are trained on.
@@ -76,11 +77,15 @@ class Contexts:
             count: K, how many windows.
             device: Where the frames of the replay are; the windows come to the CPU.
             weights: The probabilities of the quarters of the episodes by age, oldest first.
+            favoured: The probability of each row of the replay to be the last of a window, instead
+                of weights; see `SegmentSampler.favour`.
             seed: Of the random numbers.
         """
         sampler = SegmentSampler(
             replay, length, count, device, weights, beyond_end=False, seed=seed
         )
+        if favoured is not None:
+            sampler.favour(favoured, 1)
         segments = sampler.sample()
         return cls(segments.obs.cpu(), segments.actions.cpu())
 

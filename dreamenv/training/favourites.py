@@ -65,14 +65,19 @@ def favour_the_hardest(
 
 
 def favour_by_weight(
-    replay: Replay, weigh: Callable[[Any], Any], *, on_episode: Callable[[], None] = lambda: None
+    replay: Replay,
+    weigh: Callable[[Any], Any],
+    setting: str,
+    *,
+    on_episode: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Returns with which probability each step is to be drawn, where someone knows what matters.
 
     Args:
         replay: Where the episodes are.
         weigh: Maps the frames of an episode of T steps, uint8 [T + 1, C, H, W], to how often what
-            each step leads to is to be predicted, beside the others: T numbers of at least 0.
+            each step leads to is to be drawn, beside the others: T numbers of at least 0.
+        setting: What names that function, for errors.
         on_episode: Called again and again; what it raises ends the weighing.
 
     Returns:
@@ -87,13 +92,13 @@ def favour_by_weight(
     for episode in rows.episodes("train").tolist():
         first, length = int(rows.first_rows[episode]), int(rows.lengths[episode])
         weights = np.asarray(weigh(rows.frames[first : first + length + 1].numpy()))
-        _check_weights(weights, length)
+        _check_weights(weights, length, setting)
         # No step is taken from the last frame, so that it ends no window.
         probabilities[first + 1 : first + length] = torch.as_tensor(weights[:-1]).double()
         on_episode()
     total = probabilities.sum()
     if total == 0:
-        raise InputError("favourites gave every step the weight 0; give some of them more")
+        raise InputError(f"{setting} gave every step the weight 0; give some of them more")
     return probabilities / total
 
 
@@ -129,14 +134,14 @@ def favour_outcomes(replay: Replay, share: float) -> Tensor:
     return probabilities
 
 
-def _check_weights(weights: Any, length: int) -> None:
+def _check_weights(weights: Any, length: int, setting: str) -> None:
     if weights.shape != (length,) or weights.dtype.kind not in "fiu":
         raise InputError(
-            f"favourites returned {weights.dtype} {list(weights.shape)} for an episode of {length} "
+            f"{setting} returned {weights.dtype} {list(weights.shape)} for an episode of {length} "
             f"steps; it must return as many numbers"
         )
     if not np.isfinite(weights).all() or (weights < 0).any():
-        raise InputError("favourites returned weights that are not finite or below 0; mend them")
+        raise InputError(f"{setting} returned weights that are not finite or below 0; mend them")
 
 
 def _training_steps(rows: Rows) -> tuple[Tensor, Tensor]:

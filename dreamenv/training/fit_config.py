@@ -21,6 +21,8 @@ from dreamenv.training.policies import RANDOM
 from dreamenv.training.run_folder import RunFolder
 from dreamenv.training.world_model import TrainingConfig
 
+BY_STEP, BY_EPISODE = "step", "episode"
+
 
 @dataclass(frozen=True)
 class FitModelConfig(Config):
@@ -46,9 +48,11 @@ class FitModelConfig(Config):
         validate_every: Training steps between validations.
         checkpoint_every: Training steps between checkpoints.
         contexts: How many windows of the episodes are kept for dreams to begin from.
-        contexts_by: How they are drawn: `step`, as the segments to train on, or `episode`, from all
-            episodes about equally often. An agent that knows nothing yet has more to learn where
-            weak players were than late in the long games of good ones.
+        contexts_by: How they are drawn: `step`, as the segments to train on; `episode`, from all
+            episodes about equally often; or by a function, as module:name, that says how often the
+            frame after each step is to be where a dream begins; see `favour_by_weight`. An agent
+            that knows nothing yet has more to learn where weak players were than late in the long
+            games of good ones, and most in a few places that come again and again.
         weights: Type of the weights in the world model's folder; float16 and bfloat16 take half the
             space.
         training: How the networks are fitted. On the command line its settings stand by
@@ -74,7 +78,7 @@ class FitModelConfig(Config):
     validate_every: int = 1000
     checkpoint_every: int = 250
     contexts: int = 512
-    contexts_by: Literal["step", "episode"] = "step"
+    contexts_by: str = BY_STEP
     weights: Literal["float32", "float16", "bfloat16"] = "float32"
     training: Annotated[TrainingConfig, arg(name="")] = field(default_factory=TrainingConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
@@ -88,6 +92,11 @@ class FitModelConfig(Config):
         if self.name is not None and not re.fullmatch(NAME_PATTERN, self.name):
             raise ConfigError(
                 f"name is {self.name!r}; it must be of letters, digits, '_', '-' and '.'"
+            )
+        if self.contexts_by not in (BY_STEP, BY_EPISODE) and ":" not in self.contexts_by:
+            raise ConfigError(
+                f"contexts_by is {self.contexts_by!r}; it must be {BY_STEP}, {BY_EPISODE} or a "
+                f"function as module:name"
             )
         _ = self.collection  # It checks its own settings.
 

@@ -27,7 +27,7 @@ from dreamenv.registration import NAMESPACE, home, register_ids
 from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
-from dreamenv.training.fit_config import FitModelConfig
+from dreamenv.training.fit_config import BY_EPISODE, BY_STEP, FitModelConfig
 from dreamenv.training.model_card import CARD_FILE, figures, format_psnr, model_card
 from dreamenv.training.named_function import load_function
 from dreamenv.training.source import check_source, obtain_replay
@@ -40,6 +40,7 @@ from dreamenv.training.world_model import (
 )
 
 _STEPS_A_LOG = 10
+_FAVOURITES, _CONTEXTS_BY = "favourites", "contexts_by"  # the settings that name a function
 _EQUAL_QUARTERS = (0.25, 0.25, 0.25, 0.25)
 
 
@@ -82,8 +83,10 @@ def fit_model(
     with stop_on_signal() as stop, naming_disk_errors(run.path):
         replay = obtain_replay(config, console, stop, resume=resume)
         fit = _Fit(config, replay, device, console, command, to_go_on)
+        # Before hours of fitting: what names the beginnings may be wrong.
+        contexts = fit.draw_contexts(stop)
         fit.go(stop)
-        fit.save(run.world_model, folder)
+        fit.save(contexts, run.world_model, folder)
     register_ids()
     fit.show_results(folder)
     return folder
@@ -150,6 +153,23 @@ class _Fit:
         if not self._has_held_out:
             say(console, "no episode is held out, so nothing will be validated: collect more")
 
+    def draw_contexts(self, stop: StopRequest) -> Contexts:
+        """Draws where dreams begin."""
+        config, by = self._config, self._config.contexts_by
+        favoured: torch.Tensor | None = None
+        if by not in (BY_STEP, BY_EPISODE):
+            say(self._console, f"looking for beginnings by {by}")
+            favoured = self._favoured(by, _CONTEXTS_BY, stop)
+        return Contexts.draw(
+            self._replay,
+            config.denoiser.context_length,
+            config.contexts,
+            device=self._device,
+            weights=_EQUAL_QUARTERS if by == BY_EPISODE else config.training.quarters,
+            favoured=favoured,
+            seed=config.seed,
+        )
+
     def go(self, stop: StopRequest) -> None:
         """Trains to the last step, and validates there if nowhere else."""
         total, trainer = self._config.training.steps, self._trainer
@@ -187,9 +207,15 @@ class _Fit:
         if name is None:
             return
         say(self._console, f"weighing the steps by {name}")
-        weigh = load_function(name, "favourites")
-        self._batches.favour(
-            favour_by_weight(self._replay, weigh, on_episode=lambda: self._leave_if_asked(stop))
+        self._batches.favour(self._favoured(name, _FAVOURITES, stop))
+
+    def _favoured(self, name: str, setting: str, stop: StopRequest) -> torch.Tensor:
+        """Returns how often each step is to be drawn, as the function of that name says."""
+        return favour_by_weight(
+            self._replay,
+            load_function(name, setting),
+            setting,
+            on_episode=lambda: self._leave_if_asked(stop),
         )
 
     def _favour_the_hardest(self, stop: StopRequest) -> None:
@@ -211,20 +237,10 @@ class _Fit:
         step, total = self._trainer.step_count, self._config.training.steps
         raise Stopped(f"stopped at step {step} of {total}: {self._to_go_on}")
 
-    def save(self, *folders: Path) -> None:
-        """Saves the world model with its card and its contexts."""
+    def save(self, contexts: Contexts, *folders: Path) -> None:
+        """Saves the world model with its card and where its dreams begin."""
         model = self._trainer.fitted
         model.origin = Origin(environment=self._replay.environment, fit=self._how_it_was_fit())
-        length = model.config.denoiser.context_length
-        by_episode = self._config.contexts_by == "episode"
-        contexts = Contexts.draw(
-            self._replay,
-            length,
-            self._config.contexts,
-            device=self._device,
-            weights=_EQUAL_QUARTERS if by_episode else self._config.training.quarters,
-            seed=self._config.seed,
-        )
         name = self._config.world_name
         card = model_card(name, self._command, model, self._replay, self._validation)
 

@@ -72,6 +72,18 @@ def test_only_episodes_that_are_trained_on_are_dreamt_from(replay: Replay) -> No
     assert levels == [*range(0, 6), *range(20, 26), GREY]
 
 
+def test_windows_end_at_the_rows_that_are_favoured(replay: Replay) -> None:
+    rows = replay.tensors("cpu").rows
+    last = rows.frames[:, 0, 0, 0].long()
+    favoured = (last == 4).double() + 3 * (last == 21).double()
+    contexts = Contexts.draw(replay, length=3, count=400, favoured=favoured / favoured.sum())
+    levels = contexts.obs[:, :, 0, 0, 0].long()
+    first, second = (levels == torch.tensor(window) for window in ([2, 3, 4], [GREY, 20, 21]))
+    is_first, is_second = first.all(dim=1), second.all(dim=1)
+    assert (is_first | is_second).all()
+    assert is_second.float().mean().item() == pytest.approx(0.75, abs=0.08)
+
+
 def test_a_seed_gives_one_draw_and_another_seed_another(replay: Replay) -> None:
     one, same, other = (Contexts.draw(replay, 3, 20, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.obs, same.obs)

@@ -98,7 +98,7 @@ def light(frames: Frames) -> npt.NDArray[np.float64]:
 
 def test_frames_are_predicted_as_often_as_they_weigh(played: Replay) -> None:
     rows = played.tensors("cpu").rows
-    probabilities = favour_by_weight(played, light)
+    probabilities = favour_by_weight(played, light, "favourites")
     assert probabilities.sum().item() == pytest.approx(1)
     wanted = torch.zeros(len(rows.is_step), dtype=torch.float64)
     for episode in rows.episodes("train").tolist():
@@ -149,5 +149,5 @@ def test_weights_that_are_none_are_refused(
     played: Replay, weigh: Callable[[Frames], object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as error:
-        favour_by_weight(played, weigh)
+        favour_by_weight(played, weigh, "favourites")
     assert "\n" not in str(error.value)

@@ -3,7 +3,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -112,9 +112,11 @@ def test_the_world_model_is_in_the_run_and_at_home(
         assert "PSNR" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("by", "share"), [("step", 4 / 64), ("episode", 1 / 4)])
-def test_dreams_begin_in_steps_or_in_episodes_equally_often(
-    config: FitModelConfig, tmp_path: Path, by: Literal["step", "episode"], share: float
+@pytest.mark.parametrize(
+    ("by", "share"), [("step", 4 / 64), ("episode", 1 / 4), (f"{__name__}:weigh_the_dark", 1.0)]
+)
+def test_dreams_begin_in_steps_or_in_episodes_equally_often_or_by_a_function(
+    config: FitModelConfig, tmp_path: Path, by: str, share: float
 ) -> None:
     """An episode of 4 steps is dark, three of 20 are bright, and a fifth is held out."""
     environment = EnvironmentSpec(
@@ -139,6 +141,27 @@ def test_dreams_begin_in_steps_or_in_episodes_equally_often(
     fit(replace(config, contexts=400, contexts_by=by, training=training))
     last = Contexts.load(tmp_path / "home" / "Noise").obs[:, -1, 0, 0, 0]
     assert (last < 100).float().mean().item() == pytest.approx(share, abs=0.05)
+
+
+def weigh_the_dark(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.array([(frame < 100).all() for frame in frames[1:]], np.float64)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [("missing", "contexts_by .* cannot be imported"), ("weigh_nothing", "contexts_by gave every")],
+)
+def test_what_names_no_beginnings_is_told_before_the_first_step(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path, function: str, message: str
+) -> None:
+    make_noise()
+    with pytest.raises(InputError, match=message):
+        fit(replace(config, contexts_by=f"{__name__}:{function}"))
+    assert not list((tmp_path / "run").rglob("*.pt"))
+
+
+def weigh_nothing(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    return np.zeros(len(frames) - 1)
 
 
 def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
@@ -286,6 +309,7 @@ def test_there_must_be_something_to_learn_from() -> None:
         ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"epsilon": 1.5}, "epsilon"),
         ({"num_envs": 0}, "num_envs"),
+        ({"contexts_by": "steps"}, "contexts_by is 'steps'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: str) -> None:

@@ -4,7 +4,14 @@ import pytest
 
 from dreamenv.real import make_single
 from dreamenv.training.policies import load_policy
-from dreamenv.zoo.breakout import BoldPlayer, Player, RashPlayer, find_ball, weigh_steps
+from dreamenv.zoo.breakout import (
+    BoldPlayer,
+    Player,
+    RashPlayer,
+    find_ball,
+    weigh_launches,
+    weigh_steps,
+)
 
 _BALL_X, _BALL_Y = 99, 101  # in the emulator's RAM
 _STEPS = 600
@@ -83,6 +90,31 @@ def test_bounces_weigh_more_than_free_flight(
     hits = weights[1:][rises & (ball_y[:-2] > 0) & (ball_y[2:] > 0)]
     assert len(hits) > 5
     assert (hits > 1).mean() > 0.8
+
+
+def test_dreams_begin_with_a_ball_just_launched(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames, rams, _ = played
+    weights = weigh_launches(frames)
+    assert weights.shape == (len(frames) - 1,)
+    ball_y = rams[:, _BALL_Y]
+    launch = int((ball_y > 0).argmax())
+    assert launch > 0
+    chosen = np.flatnonzero(weights) + 1
+    assert list(chosen - launch) in ([0, 1, 2], [1, 2, 3])
+    # It falls, and is not down yet.
+    assert (np.diff(ball_y[launch : chosen[-1] + 1]) > 0).all()
+    assert to_pixels(rams[:, _BALL_X], ball_y)[1][chosen[-1]] < 52
+
+
+def test_an_episode_that_begins_in_flight_has_no_launch(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames = played[0]
+    first = int(np.flatnonzero(weigh_launches(frames))[0]) + 1
+    assert not weigh_launches(frames[first:]).any()
+    assert not weigh_launches(frames[:first]).any()
 
 
 def test_players_differ_in_what_they_dare() -> None:
