@@ -78,7 +78,7 @@ class SamplerConfig(Config):
                 "renoise goes along no slope; leave order at 1 and s_churn at 0, or renoise out"
             )
         if self.sigmas is not None:
-            _check_levels(self.sigmas)
+            check_levels(self.sigmas, "sigmas")
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -204,7 +204,12 @@ def _each_row(sigma: float, x: Tensor) -> Tensor:
     return torch.full((x.shape[0],), sigma, dtype=torch.float32, device=x.device)
 
 
-def _check_levels(sigmas: tuple[float, ...]) -> None:
+def check_levels(sigmas: tuple[float, ...], name: str) -> None:
+    """Checks that noise levels can be walked down.
+
+    Raises:
+        ConfigError: They cannot; it begins with the name.
+    """
     falling = all(a > b for a, b in itertools.pairwise(sigmas))
     if not sigmas or not falling or not all(0 < sigma < math.inf for sigma in sigmas):
-        raise ConfigError(f"sigmas is {sigmas}; give at least one level, falling, above 0")
+        raise ConfigError(f"{name} is {sigmas}; give at least one level, falling, above 0")

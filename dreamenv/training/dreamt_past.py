@@ -18,7 +18,7 @@ _FLOOR = 0.05  # of what a frame changes on average: where nothing moves, not al
 
 
 class DreamtPast:
-    """Dreams over the frames of segments, each with the sampler that dreams are made with.
+    """Dreams over the frames of segments.
 
     Args:
         world_model: What dreams, as far as it has come.
@@ -26,6 +26,7 @@ class DreamtPast:
             a byte.
         device: Where the segments are.
         seed: Of the noise.
+        levels: Noise levels that a frame is drawn with; None for those of the world model.
         compile: Whether to compile its networks.
     """
 
@@ -36,8 +37,11 @@ class DreamtPast:
         device: torch.device,
         seed: int,
         *,
+        levels: tuple[float, ...] | None = None,
         compile: bool = False,
     ) -> None:
+        sampler = world_model.config.sampler
+        self._sampler = sampler if levels is None else sampler.with_denoising(levels)
         self._model = world_model
         self._compile = compile
         self._compiled: WorldModel | None = None
@@ -107,6 +111,7 @@ class DreamtPast:
             dreamt = model.next_obs(
                 torch.stack(frames[past], dim=1),
                 segments.actions[:, past],
+                sampler=self._sampler,
                 generator=self._generator,
             )
             follows = segments.mask[:, step - 1, None, None, None]

@@ -108,7 +108,9 @@ def _time_steps(
     other_steps = training.steps - single_steps
     noise = partial(noise_segments, model.config, device=device)
     segments = noise(rows, context + training.predictions)
-    dreamt = DreamtPast(model, 1.0, device, seed=0, compile=training.compile)
+    dreamt = DreamtPast(
+        model, 1.0, device, seed=0, levels=training.dreamt_levels, compile=training.compile
+    )
     if single_steps > 0:
         single = noise(training.singles, context + 1, size=_square(training.crop))
         seconds = _time(lambda: trainer.step(single, None).denoiser)

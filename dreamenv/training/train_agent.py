@@ -44,8 +44,8 @@ class TrainAgentConfig(Config):
         algo: What the agent learns by.
         steps: Steps of single dreams to train for, rounded up to the algorithm's rollouts.
         num_envs: Dreams at once.
-        horizon: Steps after which a dream is truncated: what an agent is paid for in Breakout comes
-            15 to 25 steps after it, and dreams are best at their beginning.
+        horizon: Steps after which a dream is truncated: in Breakout the ball takes some 40 from its
+            launch to the paddle and up to the first brick, and dreams are best at their beginning.
         denoising_steps: Noise levels a frame is drawn with; by default the world model's own.
         frame_stack: How many frames the agent sees at once, in the dream and in the game.
         episodes: Real games that are played before the training, after it, and at random.
@@ -59,10 +59,10 @@ class TrainAgentConfig(Config):
     world_model: str | None = None
     algo: AlgorithmName = "ppo"
     steps: int = 60_000
-    num_envs: int = 32
-    horizon: int = 48
+    num_envs: int = 8
+    horizon: int = 100
     denoising_steps: int | None = None
-    frame_stack: int = 4
+    frame_stack: int = 2
     episodes: int = 30
     seed: int = 0
     device: str = AUTO

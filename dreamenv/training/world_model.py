@@ -18,6 +18,7 @@ from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.compiling import compile_network
 from dreamenv.models.frames import to_float
 from dreamenv.models.reward_end import RewardEndLosses
+from dreamenv.models.sampler import check_levels
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.averaging import MovingAverage
 from dreamenv.training.dreamt_past import DreamtPast
@@ -44,6 +45,8 @@ class TrainingConfig(Config):
         unrolled_crop: Side of the squares that the other steps learn from, or None for whole
             frames. Then all but the last frame are dreamt first, with the sampler of dreams, and a
             square is cut around what changes at each prediction; see `DreamtPast`.
+        dreamt_levels: Noise levels that these pasts, and those of the heads, are dreamt with; None
+            for the sampler's own. Two levels give pasts that differ more than those of one.
         unrolled_singles: Segments of one prediction, all of whose past is real, that those steps
             learn from beside: what a step that is favoured teaches is not lost among the dreamt.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
@@ -74,6 +77,7 @@ class TrainingConfig(Config):
     crop: int | None = None
     single_batch_size: int | None = None
     unrolled_crop: int | None = None
+    dreamt_levels: tuple[float, ...] | None = None
     unrolled_singles: int = 0
     favoured_share: float = 0.0
     favour_at: tuple[int, ...] = ()
@@ -129,6 +133,13 @@ class TrainingConfig(Config):
                 )
         if self.unrolled_crop is not None and self.unrolled_crop < 1:
             raise ConfigError(f"unrolled_crop is {self.unrolled_crop}; it must be at least 1")
+        if self.dreamt_levels is not None:
+            check_levels(self.dreamt_levels, "dreamt_levels")
+            if self.unrolled_crop is None and self.reward_end_dreamt == 0:
+                raise ConfigError(
+                    f"dreamt_levels is {self.dreamt_levels}, and nothing is dreamt; give "
+                    f"unrolled_crop or reward_end_dreamt too, or leave it out"
+                )
         if self.unrolled_singles < 0 or (self.unrolled_singles > 0 and self.unrolled_crop is None):
             raise ConfigError(
                 f"unrolled_singles is {self.unrolled_singles} and unrolled_crop "
@@ -231,7 +242,12 @@ class Batches:
         if config.unrolled_crop is not None or config.dreamt_for_heads > 0:
             usual_change = mean_squared_change(replay, device).mean().item()
             self._dreamt = DreamtPast(
-                world_model, usual_change, device, seed + 5, compile=config.compile
+                world_model,
+                usual_change,
+                device,
+                seed + 5,
+                levels=config.dreamt_levels,
+                compile=config.compile,
             )
 
     def draw(self) -> tuple[Segments, Segments | None]:

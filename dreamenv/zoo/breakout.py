@@ -30,7 +30,8 @@ _LOW = 45.0
 # long; passes the paddle; goes in among the bricks; is not there.
 _WEIGHTS = [24.0, 12.0, 20.0, 3.0, 12.0, 4.0, 5.0]
 
-_IN_FLIGHT = 3  # frames with a ball, after which it is still above the paddle
+_A_LONG_WAIT = 100  # steps; even who plays at random has launched the ball by then
+_IN_FLIGHT = 3  # frames with a ball, after which it is still far above the paddle
 
 _PUSH = 4.4  # how far the paddle moves in the step of an action, and again in the next one
 _FAR = 6.0  # from the paddle's middle: not reached in the last step, so set out now
@@ -85,9 +86,9 @@ def weigh_steps(frames: Frames) -> Weights:
 
 
 def weigh_launches(frames: Frames) -> Weights:
-    """Says where dreams begin: just after a ball was launched, as the game itself begins.
+    """Says where dreams begin: just after the ball was launched, as a life in the game begins.
 
-    There is one launch in an episode, which is a life, and all are from four places.
+    There is one launch in an episode, which is a life, and all are from one of four places.
 
     Args:
         frames: uint8 [T + 1, 3, 64, 64].
@@ -95,9 +96,10 @@ def weigh_launches(frames: Frames) -> Weights:
     Returns:
         float64 [T], of the frame after each step.
     """
-    there, _ = find_ball(frames)
-    seen = there[1:].cumsum()
-    weights: Weights = ((seen >= 1) & (seen <= _IN_FLIGHT) & ~there[0]).astype(np.float64)
+    there, _ = find_ball(frames[1 : _A_LONG_WAIT + 1])
+    seen = there.cumsum()
+    weights = np.zeros(len(frames) - 1)
+    weights[: len(there)] = there & (seen <= _IN_FLIGHT)
     return weights
 
 

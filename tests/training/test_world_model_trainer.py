@@ -12,6 +12,7 @@ from torch import Tensor
 from dreamenv.data import Episode, Replay, change_std
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, InputError
+from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.optimisation import OptimiserConfig
@@ -473,6 +474,7 @@ def test_a_game_in_which_nothing_moves_is_refused(
         ("unrolled_crop", 0),
         ("unrolled_singles", -1),
         ("unrolled_singles", 4),  # without unrolled_crop
+        ("dreamt_levels", (80.0,)),  # of nothing that is dreamt
         ("reward_end_every", 0),
         ("reward_end_length", 1),
         ("ema_decay", 1.0),
@@ -482,6 +484,37 @@ def test_a_game_in_which_nothing_moves_is_refused(
 def test_settings_that_cannot_work_are_refused_when_they_are_made(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("levels", [(), (20.0, 80.0), (80.0, 0.0)])
+def test_levels_that_cannot_be_walked_down_are_refused(levels: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^dreamt_levels is"):
+        TrainingConfig(unrolled_crop=8, dreamt_levels=levels)
+
+
+@pytest.mark.parametrize(
+    "learns", [{"unrolled_crop": 8}, {"single_steps": 0, "reward_end_dreamt": 1.0}]
+)
+@pytest.mark.parametrize("levels", [None, (3.0, 1.0)])
+def test_pasts_are_dreamt_with_levels_of_their_own(
+    played: Replay,
+    tiny_model: TinyModel,
+    monkeypatch: pytest.MonkeyPatch,
+    learns: dict[str, Any],
+    levels: tuple[float, ...] | None,
+) -> None:
+    model = tiny_model()
+    asked: list[tuple[float, ...]] = []
+    next_obs = model.next_obs
+
+    def spy(*arguments: Tensor, sampler: SamplerConfig, **options: Any) -> Tensor:
+        asked.append(sampler.levels)
+        return next_obs(*arguments, sampler=sampler, **options)
+
+    monkeypatch.setattr(model, "next_obs", spy)
+    Batches(played, model, replace(CONFIG, **learns, dreamt_levels=levels), CPU, seed=0).draw()
+    wanted = model.config.sampler.levels if levels is None else (*levels, 0.0)
+    assert set(asked) == {wanted}
 
 
 def test_the_heads_learn_without_the_denoiser(played: Replay, tiny_model: TinyModel) -> None:

@@ -108,13 +108,13 @@ def test_dreams_begin_with_a_ball_just_launched(
     assert to_pixels(rams[:, _BALL_X], ball_y)[1][chosen[-1]] < 52
 
 
-def test_an_episode_that_begins_in_flight_has_no_launch(
+def test_a_life_that_begins_with_the_ball_launched_is_begun_there(
     played: tuple[Frames, npt.NDArray[np.int64], float],
 ) -> None:
     frames = played[0]
-    first = int(np.flatnonzero(weigh_launches(frames))[0]) + 1
-    assert not weigh_launches(frames[first:]).any()
-    assert not weigh_launches(frames[:first]).any()
+    launch = int(np.flatnonzero(weigh_launches(frames))[0]) + 1
+    assert list(np.flatnonzero(weigh_launches(frames[launch:]))) == [0, 1, 2]
+    assert not weigh_launches(frames[:launch]).any()
 
 
 def test_players_differ_in_what_they_dare() -> None:
