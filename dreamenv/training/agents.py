@@ -57,9 +57,8 @@ class AlgorithmConfig(Config):
 
 
 # RL Baselines3 Zoo's settings for Atari, for tens of thousands of steps instead of ten million:
-# exploration that ends, a replay buffer that fits, for TRPO shorter rollouts of more dreams. PPO has
-# a higher rate, more epochs and a nearer horizon; its rollouts stay as long as there, since Breakout
-# pays some 25 steps late.
+# exploration that ends, a replay buffer that fits. PPO has a higher rate, more epochs and a nearer
+# horizon; its rollouts stay as long as there, since Breakout pays some 25 steps late.
 _PPO = {
     "learning_rate": 7e-4,
     "n_steps": 128,
@@ -70,7 +69,7 @@ _PPO = {
     "gamma": 0.98,
 }
 _A2C = {"learning_rate": 7e-4, "n_steps": 5, "ent_coef": 0.01, "vf_coef": 0.25}
-_TRPO = {"learning_rate": 1e-3, "n_steps": 32, "target_kl": 0.01}
+_TRPO = {"learning_rate": 1e-3, "n_steps": 128, "target_kl": 0.01}
 _DQN = {
     "learning_rate": 1e-4,
     "buffer_size": 20_000,
