@@ -84,7 +84,10 @@ def _measure(
     dreams = []
     for num_envs in config.dream.num_envs:
         say(progress, f"dreams, {num_envs} at once")
-        dreams.append(time_dreams(path, num_envs, seconds, work, memory))
+        row = time_dreams(path, num_envs, seconds, work, memory)
+        # At once: whoever stops it, or runs out of time, keeps the rows so far.
+        say(progress, f"{row.fps:.1f} frames a second, reference {row.reference_fps:.1f}")
+        dreams.append(row)
     faces: tuple[FaceSpeed, ...] = ()
     if config.faces is not None:
         say(progress, f"the faces of {config.faces} dreams")

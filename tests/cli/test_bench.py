@@ -48,6 +48,8 @@ def test_json_is_one_object_and_nothing_else(command: Command, home: Path) -> No
     assert speed["training"] == []
     assert (home / "bench-Noise.png").read_bytes().startswith(b"\x89PNG")
     assert "dreams, 2 at once" in result.stderr
+    rates = f"{row['fps']:.1f} frames a second, reference {row['reference_fps']:.1f}"
+    assert rates in result.stderr
 
 
 class StoppedError(Exception):

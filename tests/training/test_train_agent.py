@@ -49,7 +49,7 @@ def config(tmp_path: Path, new_world: NewWorld, catch: EnvironmentSpec) -> Train
     """An agent that learns next to nothing of the toy game."""
     return TrainAgentConfig(
         world_model=new_world(catch),
-        steps=64,
+        steps=256,
         num_envs=2,
         horizon=5,
         frame_stack=2,
@@ -89,13 +89,13 @@ def test_it_leaves_an_agent_its_results_its_curves_and_a_film(
     assert len(list(out.glob("events.out.tfevents.*"))) == 1
     read = json.loads((out / "results.json").read_text())
     assert TrainAgentResults.from_dict(read, "results.json") == results
-    assert (results.steps, results.environment, results.settings) == (64, catch, config)
+    assert (results.steps, results.environment, results.settings) == (256, catch, config)
     players = (results.random, results.before, results.after)
     assert [each.player for each in players] == ["random", "untrained agent", "trained agent"]
     assert all(each.score.count == 4 for each in players)
     frames = imageio.imread(out / "agent.gif")
     assert frames.shape == (6, 256, 520, 3)
-    for shown in ("train: 64/64", "reward a dream", "trained agent", str(out / "agent.zip")):
+    for shown in ("train: 256/256", "reward a dream", "trained agent", str(out / "agent.zip")):
         assert shown in printed(console)
 
 
@@ -138,7 +138,7 @@ def test_an_agent_that_is_there_is_replaced_only_where_that_is_asked_for(
     train_agent(config, console, overwrite=True)
     assert (folder / "notes.txt").read_text() == "old"
     assert not (folder / "events.out.tfevents.1.old").exists()
-    assert PPO.load(folder / "agent.zip").num_timesteps == 64
+    assert PPO.load(folder / "agent.zip").num_timesteps == 256
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(
