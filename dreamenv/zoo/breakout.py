@@ -31,6 +31,8 @@ _LOW = 45.0
 _WEIGHTS = [24.0, 12.0, 20.0, 3.0, 12.0, 4.0, 5.0]
 
 _A_LONG_WAIT = 100  # steps; even who plays at random has launched the ball by then
+_BRICK_LIGHT = 40
+_NEARLY_WHOLE = 0.85  # of the pixels of the wall are bricks; all bricks together are 0.92
 _IN_FLIGHT = 3  # frames with a ball, after which it is still far above the paddle
 
 _PUSH = 4.4  # how far the paddle moves in the step of an action, and again in the next one
@@ -86,9 +88,10 @@ def weigh_steps(frames: Frames) -> Weights:
 
 
 def weigh_launches(frames: Frames) -> Weights:
-    """Says where dreams begin: just after the ball was launched, as a life in the game begins.
+    """Says where dreams begin: where games do, the ball just launched and hardly a brick gone.
 
-    There is one launch in an episode, which is a life, and all are from one of four places.
+    There is one launch in an episode, which is a life, and all are from one of four places. Who
+    learns meets the same few beginnings again and again, as in the game.
 
     Args:
         frames: uint8 [T + 1, 3, 64, 64].
@@ -96,10 +99,11 @@ def weigh_launches(frames: Frames) -> Weights:
     Returns:
         float64 [T], of the frame after each step.
     """
-    there, _ = find_ball(frames[1 : _A_LONG_WAIT + 1])
-    seen = there.cumsum()
+    first = frames[1 : _A_LONG_WAIT + 1]
+    there, _ = find_ball(first)
+    bricks = (first[:, 0, _BRICKS, _COURT] > _BRICK_LIGHT).mean(axis=(1, 2))
     weights = np.zeros(len(frames) - 1)
-    weights[: len(there)] = there & (seen <= _IN_FLIGHT)
+    weights[: len(first)] = there & (there.cumsum() <= _IN_FLIGHT) & (bricks > _NEARLY_WHOLE)
     return weights
 
 

