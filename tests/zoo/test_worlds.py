@@ -18,6 +18,7 @@ from dreamenv.real.policy import Policy, RandomPolicy, to_channels_first
 from dreamenv.registration import find_world_model
 from dreamenv.training.build_world import BuildConfig, Recipe
 from dreamenv.training.fit_config import FitModelConfig
+from dreamenv.zoo.breakout import Player
 
 NAMES = ("Breakout", "Pong")
 
@@ -71,6 +72,11 @@ class TestDream:
     def test_it_gives_rewards(self, name: str) -> None:
         chance = RandomPolicy(len(action_meanings(name)), seed=0)
         assert earned(name, chance) != 0
+
+
+def test_who_follows_the_ball_of_breakout_earns_more_than_chance() -> None:
+    chance = earned("Breakout", RandomPolicy(4, seed=0), dreams=24, steps=48)
+    assert earned("Breakout", Player(), dreams=24, steps=48) > chance + 0.3
 
 
 def test_the_first_step_comes_without_anything_of_training(tmp_path: Path) -> None:
