@@ -44,8 +44,9 @@ class TrainAgentConfig(Config):
         algo: What the agent learns by.
         steps: Steps of single dreams to train for, rounded up to the algorithm's rollouts.
         num_envs: Dreams at once.
-        horizon: Steps after which a dream is truncated: in Breakout the ball takes some 40 from its
-            launch to the paddle and up to the first brick, and dreams are best at their beginning.
+        horizon: Steps after which a dream is truncated: in Breakout the ball takes 31 to 41 from
+            its launch to the paddle and up to the first brick, and dreams are best at their
+            beginning.
         denoising_steps: Noise levels a frame is drawn with; by default the world model's own.
         frame_stack: How many frames the agent sees at once, in the dream and in the game.
         episodes: Real games that are played before the training, after it, and at random.

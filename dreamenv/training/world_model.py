@@ -46,7 +46,7 @@ class TrainingConfig(Config):
             frames. Then all but the last frame are dreamt first, with the sampler of dreams, and a
             square is cut around what changes at each prediction; see `DreamtPast`.
         dreamt_levels: Noise levels that these pasts, and those of the heads, are dreamt with; None
-            for the sampler's own. Two levels give pasts that differ more than those of one.
+            for the sampler's own.
         unrolled_singles: Segments of one prediction, all of whose past is real, that those steps
             learn from beside: what a step that is favoured teaches is not lost among the dreamt.
         favoured_share: Share of the denoiser's segments that are drawn around the frames that it
