@@ -29,6 +29,7 @@ from dreamenv.registration import NAMESPACE
 from dreamenv.training.agent_film import film_agent
 from dreamenv.training.agent_folder import AgentFolder
 from dreamenv.training.agents import ALGORITHMS, AlgorithmConfig, AlgorithmName, make_agent
+from dreamenv.training.compiled_dreams import compile_where_it_pays
 from dreamenv.training.policies import RANDOM, AgentPolicy, agent_policy
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 
@@ -53,6 +54,8 @@ class TrainAgentConfig(Config):
         seed: Of the agent, the dreams and the games.
         device: Where to dream and to learn: auto (CUDA, then MPS, then the CPU) or one that torch
             knows.
+        compile: Whether to compile the world model; by default where it pays: on a CPU, for 30,000
+            steps or more, if compiling works there.
         out: Folder for the agent; by default runs/NAME-ALGO.
     """
 
@@ -67,6 +70,7 @@ class TrainAgentConfig(Config):
     episodes: int = 30
     seed: int = 0
     device: str = AUTO
+    compile: bool | None = None
     out: str | None = None
 
     def __post_init__(self) -> None:
@@ -155,7 +159,12 @@ class _Training:
         self._config, self._folder = config, config.folder
         self._console = console
         self._stop = stop
-        dreams = self._open_dreams(config.num_envs)
+        dreams = compile_where_it_pays(
+            lambda compile: self._open_dreams(config.num_envs, compile=compile),
+            config.steps,
+            console,
+            compile=config.compile,
+        )
         self._environment = _real_environment(dreams, config)
         self._algorithm = ALGORITHMS[config.algo]
         self._agent = make_agent(
@@ -232,13 +241,16 @@ class _Training:
         finally:
             game.close()
 
-    def _open_dreams(self, num_envs: int, render_mode: str | None = None) -> DreamVecEnv:
+    def _open_dreams(
+        self, num_envs: int, render_mode: str | None = None, *, compile: bool = False
+    ) -> DreamVecEnv:
         config = self._config
         options = DreamOptions(
             horizon=config.horizon,
             denoising_steps=config.denoising_steps,
             device=config.device,
             frame_stack=config.frame_stack,
+            compile=compile,
         )
         if config.world_model is not None:
             options["world_model"] = config.world_model
