@@ -32,6 +32,11 @@ def pytest_configure() -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that tests start
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets what takes minutes begin first: at the end the other cores would wait for it."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses what a host that runs ahead of its device would have to wait for."""
 

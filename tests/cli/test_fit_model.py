@@ -112,6 +112,7 @@ def test_a_replay_and_a_minari_dataset_become_world_models(
     assert_one_line(missing, "nowhere")
 
 
+@pytest.mark.slow
 def test_killed_ten_times_it_ends_with_the_same_weights(
     command: Command, tiny: list[str], tmp_path: Path
 ) -> None:

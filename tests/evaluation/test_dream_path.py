@@ -70,6 +70,7 @@ def test_bundled_worlds_dream_the_same_to_within_two_grey_levels(
     assert (frames[0] - frames[1])[moved].abs().mean() < (frames[1] - first)[moved].abs().mean() / 2
 
 
+@pytest.mark.slow
 def test_both_give_rewards_and_ends_as_often(
     path: DreamPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

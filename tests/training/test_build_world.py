@@ -17,6 +17,7 @@ from dreamenv.data import Replay
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.evaluation import playing
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
@@ -58,12 +59,14 @@ IN_TWO = replace(RECIPE, fits=(FIT, replace(FIT, training=replace(FIT.training, 
 
 @pytest.fixture(autouse=True)
 def _recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, catch: EnvironmentSpec) -> None:
-    """A zoo with a recipe of one fit and one of two, and an empty home."""
+    """A zoo with a recipe of one fit and one of two, an empty home, and players soon done."""
     assert catch.id == RECIPE.environment
     for name, recipe in (("Catch", RECIPE), ("CatchTwice", IN_TWO)):
         (tmp_path / f"{name}.json").write_text(json.dumps(recipe.to_dict()))
     monkeypatch.setattr("dreamenv.training.build_world.RECIPES", tmp_path)
     monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(playing, "_DREAMS", 4)
+    monkeypatch.setattr(playing, "_GAMES", 4)
     for name in ("Catch", "CatchTwice"):
         monkeypatch.delitem(gymnasium.registry, f"DreamEnv/{name}-v0", raising=False)
 

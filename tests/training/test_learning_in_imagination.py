@@ -24,6 +24,8 @@ from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.optimisation import OptimiserConfig
 from dreamenv.training.world_model import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 Frame = npt.NDArray[np.uint8]
 
 CELLS, PIXELS = 8, 2
