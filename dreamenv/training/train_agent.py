@@ -62,8 +62,8 @@ class TrainAgentConfig(Config):
     env: str | None = None
     world_model: str | None = None
     algo: AlgorithmName = "ppo"
-    steps: int = 60_000
-    num_envs: int = 8
+    steps: int = 40_000
+    num_envs: int = 16
     horizon: int = 100
     denoising_steps: int | None = None
     frame_stack: int = 2
