@@ -62,12 +62,12 @@ class TrainAgentConfig(Config):
     env: str | None = None
     world_model: str | None = None
     algo: AlgorithmName = "ppo"
-    steps: int = 40_000
+    steps: int = 30_000
     num_envs: int = 16
     horizon: int = 100
     denoising_steps: int | None = None
     frame_stack: int = 2
-    episodes: int = 30
+    episodes: int = 60
     seed: int = 0
     device: str = AUTO
     compile: bool | None = None
