@@ -15,16 +15,18 @@ _ENOUGH_STEPS = 30_000
 
 
 def compile_where_it_pays(
-    open_dreams: Callable[[bool], DreamVecEnv],
+    dreams: DreamVecEnv,
+    open_compiled: Callable[[], DreamVecEnv],
     steps: int,
     console: Console,
     *,
     compile: bool | None = None,
 ) -> DreamVecEnv:
-    """Opens dreams, and compiles them before their first step, if at all.
+    """Gives dreams in the place of others: the same, or compiled ones that are ready to step.
 
     Args:
-        open_dreams: Given whether to compile them.
+        dreams: Not compiled.
+        open_compiled: Opens the same, to be compiled at their first step.
         steps: How many steps of single dreams they will dream.
         console: Where it is told that they are compiled, and how long that took.
         compile: Whether to; None for where it pays: on a CPU, for 30,000 steps or more, if
@@ -32,15 +34,13 @@ def compile_where_it_pays(
 
     Raises:
         ConfigError: They are to be compiled in any case, and cannot be.
-        DreamenvError: They cannot be opened.
     """
-    dreams = open_dreams(False)
     pays = dreams.dream.device.type == "cpu" and steps >= _ENOUGH_STEPS
     if not (pays if compile is None else compile):
         return dreams
     say(console, "compiling the world model: a minute or so")
     started = time.perf_counter()
-    compiled = open_dreams(True)
+    compiled = open_compiled()
     try:
         compiled.reset()
         compiled.step(np.zeros(compiled.num_envs, np.int64))

@@ -159,13 +159,15 @@ class _Training:
         self._config, self._folder = config, config.folder
         self._console = console
         self._stop = stop
+        plain = self._open_dreams(config.num_envs)
+        self._environment = _real_environment(plain, config)
         dreams = compile_where_it_pays(
-            lambda compile: self._open_dreams(config.num_envs, compile=compile),
+            plain,
+            lambda: self._open_dreams(config.num_envs, compile=True),
             config.steps,
             console,
             compile=config.compile,
         )
-        self._environment = _real_environment(dreams, config)
         self._algorithm = ALGORITHMS[config.algo]
         self._agent = make_agent(
             self._algorithm, VecMonitor(dreams), device=dreams.dream.device, seed=config.seed

@@ -1,5 +1,6 @@
 """A toy game, replays of it, and a world model small enough for a test."""
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from rich.console import Console
 
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec
@@ -26,6 +28,12 @@ NewReplay = Callable[..., Replay]
 TinyModel = Callable[..., WorldModel]
 
 SIDE = 16
+
+
+@pytest.fixture
+def console() -> Console:
+    """Keeps what is printed."""
+    return Console(file=io.StringIO(), width=200)
 
 
 class Catch(gymnasium.Env[Frame, np.int64]):

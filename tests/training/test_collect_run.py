@@ -1,4 +1,3 @@
-import io
 import os
 import signal
 from collections.abc import Callable
@@ -15,19 +14,11 @@ from dreamenv.training.collect import CollectConfig
 from dreamenv.training.collect_run import collect_into
 from dreamenv.training.stopping import Stopped
 
+from .printing import printed
+
 AssertSameReplays = Callable[[Replay, Replay], None]
 
 TOY = CollectConfig(steps=100, num_envs=2)
-
-
-@pytest.fixture
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
-def output(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def test_it_collects_and_says_what_and_what_next(
@@ -38,7 +29,7 @@ def test_it_collects_and_says_what_and_what_next(
     signs = replay.reward_signs
     assert replay.num_steps == 100
     assert replay.environment == catch
-    bar, summary, following = output(console).splitlines()
+    bar, summary, following = printed(console).splitlines()
     assert bar.startswith("collect: 100/100, ")
     assert summary.startswith(f"collected 100 steps in {replay.num_episodes} episodes, ")
     assert summary.endswith(f"rewards below 0: {signs.negative}, above: {signs.positive}")
@@ -51,7 +42,7 @@ def test_run_again_it_collects_nothing_more(
     for _ in range(2):
         replay = collect_into(tmp_path, catch, TOY, console)
     assert replay.num_steps == 100
-    assert output(console).count("collected") == 1
+    assert printed(console).count("collected") == 1
 
 
 def test_run_again_with_other_settings_it_adds(
@@ -96,8 +87,8 @@ def test_damaged_episodes_are_named_and_are_not_fatal(
     other = CollectConfig(steps=30, num_envs=2)
     replay = collect_into(tmp_path, catch, other, console)
     assert replay.num_steps == 130 - lost
-    assert "skipped: " in output(console)
-    assert "000002.npz" in output(console)
+    assert "skipped: " in printed(console)
+    assert "000002.npz" in printed(console)
 
 
 def test_a_replay_of_another_game_is_refused(

@@ -1,4 +1,3 @@
-import io
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,14 @@ from dreamenv import Contexts, DreamVecEnv, WorldModel
 from dreamenv.errors import ConfigError
 from dreamenv.training.compiled_dreams import compile_where_it_pays
 
+from .printing import printed
+
 MANY, FEW = 30_000, 29_999
 STILL = np.zeros(2, np.int64)
 
 TinyModel = Callable[..., WorldModel]
-OpenDreams = Callable[[bool], DreamVecEnv]
+OpenDreams = Callable[..., DreamVecEnv]
+MakeDreams = Callable[..., DreamVecEnv]
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def open_dreams(tiny_model: TinyModel) -> OpenDreams:
     frames = torch.randint(0, 256, (4, 2, 3, 16, 16), dtype=torch.uint8)
     contexts = Contexts(frames, torch.zeros(4, 2, dtype=torch.int64))
 
-    def open_(compile: bool) -> DreamVecEnv:
+    def open_(*, compile: bool = False) -> DreamVecEnv:
         return DreamVecEnv(
             num_envs=2, world_model=model, contexts=contexts, device="cpu", compile=compile
         )
@@ -33,19 +35,29 @@ def open_dreams(tiny_model: TinyModel) -> OpenDreams:
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """Stands in for the compiler, and collects the noise that compiled networks were shown."""
-    shown: list[torch.Tensor] = []
+def make_dreams(open_dreams: OpenDreams, console: Console) -> MakeDreams:
+    def make(steps: int, compile: bool | None = None) -> DreamVecEnv:
+        return compile_where_it_pays(
+            open_dreams(), lambda: open_dreams(compile=True), steps, console, compile=compile
+        )
+
+    return make
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Stands in for the compiler, and lists the compiled networks as they are called."""
+    called: list[Any] = []
 
     def compile_(network: Any, **_: Any) -> Any:
         def call(*arguments: Any) -> Any:
-            shown.append(arguments[0])
+            called.append(network)
             return network(*arguments)
 
         return call
 
     monkeypatch.setattr(torch, "compile", compile_)
-    return shown
+    return called
 
 
 @pytest.fixture
@@ -59,20 +71,10 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", compile_)
 
 
-@pytest.fixture
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
-def printed(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
 def test_few_steps_are_dreamt_without_compiling(
-    open_dreams: OpenDreams, compiled: list[torch.Tensor], console: Console
+    make_dreams: MakeDreams, compiled: list[Any], console: Console
 ) -> None:
-    dreams = compile_where_it_pays(open_dreams, FEW, console)
+    dreams = make_dreams(FEW)
     dreams.reset()
     dreams.step(STILL)
     assert not compiled
@@ -81,13 +83,13 @@ def test_few_steps_are_dreamt_without_compiling(
 
 @pytest.mark.parametrize(("steps", "compile"), [(MANY, None), (1, True)])
 def test_they_are_compiled_before_the_first_step(
-    open_dreams: OpenDreams,
-    compiled: list[torch.Tensor],
+    make_dreams: MakeDreams,
+    compiled: list[Any],
     console: Console,
     steps: int,
     compile: bool | None,
 ) -> None:
-    dreams = compile_where_it_pays(open_dreams, steps, console, compile=compile)
+    dreams = make_dreams(steps, compile)
     at_once = len(compiled)
     assert at_once > 0
     assert "compiling took 0:00:" in printed(console)
@@ -96,35 +98,43 @@ def test_they_are_compiled_before_the_first_step(
     assert len(compiled) > at_once
 
 
-def test_compiling_can_be_left_out(
-    open_dreams: OpenDreams, compiled: list[torch.Tensor], console: Console
+def test_compiling_can_be_left_out(make_dreams: MakeDreams, compiled: list[Any]) -> None:
+    dreams = make_dreams(MANY, False)
+    dreams.reset()
+    dreams.step(STILL)
+    assert not compiled
+
+
+def test_on_other_devices_it_waits_to_be_asked(
+    open_dreams: OpenDreams, compiled: list[Any], console: Console
 ) -> None:
-    compile_where_it_pays(open_dreams, MANY, console, compile=False).reset()
+    dreams = open_dreams()
+    dreams.dream.device = torch.device("cuda")
+    assert compile_where_it_pays(dreams, open_dreams, MANY, console) is dreams
     assert not compiled
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_where_there_is_no_compiler_it_says_so_and_does_without(
-    open_dreams: OpenDreams, console: Console
+    make_dreams: MakeDreams, console: Console
 ) -> None:
-    dreams = compile_where_it_pays(open_dreams, MANY, console)
+    dreams = make_dreams(MANY)
     assert "going on uncompiled: the networks cannot be compiled here" in printed(console)
     dreams.reset()
     dreams.step(STILL)
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_what_was_asked_for_fails_where_there_is_no_compiler(
-    open_dreams: OpenDreams, console: Console
-) -> None:
+def test_what_was_asked_for_fails_where_there_is_no_compiler(make_dreams: MakeDreams) -> None:
     with pytest.raises(ConfigError, match="cannot be compiled here"):
-        compile_where_it_pays(open_dreams, 1, console, compile=True)
+        make_dreams(1, True)
 
 
 @pytest.mark.usefixtures("compiled")
-def test_the_step_that_compiles_leaves_no_trace(open_dreams: OpenDreams, console: Console) -> None:
-    dreams = compile_where_it_pays(open_dreams, MANY, console)
-    plain = open_dreams(False)
+def test_the_step_that_compiles_leaves_no_trace(
+    make_dreams: MakeDreams, open_dreams: OpenDreams
+) -> None:
+    dreams, plain = make_dreams(MANY), open_dreams()
     for each in (dreams, plain):
         each.seed(3)
     np.testing.assert_array_equal(dreams.reset(), plain.reset())

@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import signal
@@ -24,6 +23,8 @@ from dreamenv.training import train_agent as module
 from dreamenv.training.evaluate_agent import AgentScores, evaluate_agent
 from dreamenv.training.stopping import Stopped
 from dreamenv.training.train_agent import TrainAgentConfig, TrainAgentResults, train_agent
+
+from .printing import printed
 
 TinyModel = Callable[..., WorldModel]
 NewWorld = Callable[..., str]
@@ -64,16 +65,6 @@ def _short_films(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_film, "_LENGTH", 6)
 
 
-@pytest.fixture
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
-def printed(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -109,6 +100,15 @@ def test_the_agent_that_is_left_is_the_one_that_was_measured(
     assert player.games == results.after.games
     assert random == results.random
     assert AgentScores.from_dict(json.loads(out.read_text()), "scores.json") == scores
+
+
+def test_nothing_is_compiled_for_a_dream_of_no_game(
+    config: TrainAgentConfig, console: Console, new_world: NewWorld
+) -> None:
+    nameless = replace(config, world_model=new_world(None), compile=True)
+    with pytest.raises(FormatError, match="does not say what it dreams of"):
+        train_agent(nameless, console)
+    assert printed(console) == ""
 
 
 def test_the_same_seed_gives_the_same_agent(
