@@ -9,7 +9,7 @@ from dreamenv.errors import InputError
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.world_model import WorldModel
 
-_ROWS_AT_ONCE = 64  # bounds the memory that burning in takes
+_ROWS_AT_ONCE = 32  # few enough for a cache: burning in more at once takes longer
 
 
 class ContextBank:

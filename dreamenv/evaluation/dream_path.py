@@ -20,8 +20,9 @@ class DreamPath:
         folder: Of the world model.
         device: Where, as torch names it.
         denoising_steps: How many noise levels a frame is drawn with; the world model's own if None.
-        bf16: Whether products are computed in bf16, from weights that have their channels last;
-            None for where the device has instructions for it.
+        bf16: Whether products are computed in bf16; None for where the device has instructions for
+            it.
+        contiguous: Whether the weights are contiguous, instead of as `WorldModel.load` lays them.
         in_parts: Whether a CPU draws for a few dreams after the other; see `WorldModel`.
         compile: Whether the networks are compiled.
         recorded: Whether steps on CUDA are played from a recording.
@@ -31,6 +32,7 @@ class DreamPath:
     device: str
     denoising_steps: int | Sequence[float] | None = None
     bf16: bool | None = None
+    contiguous: bool = False
     in_parts: bool = True
     compile: bool = False
     recorded: bool = True
@@ -38,7 +40,9 @@ class DreamPath:
     @property
     def reference(self) -> Self:
         """That of the same weights in float32, contiguous, eager, all dreams at once, no graph."""
-        return replace(self, bf16=False, in_parts=False, compile=False, recorded=False)
+        return replace(
+            self, bf16=False, contiguous=True, in_parts=False, compile=False, recorded=False
+        )
 
     @property
     def eager(self) -> Self:
@@ -57,6 +61,8 @@ class DreamPath:
             ConfigError: A number is out of range.
         """
         world_model = WorldModel.load(self.folder, device=torch.device(self.device), bf16=self.bf16)
+        if self.contiguous:
+            world_model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         world_model.in_parts = self.in_parts
         dream = Dream(
             world_model,

@@ -247,7 +247,8 @@ class WorldModel(nn.Module):
                 for it.
 
         Returns:
-            The world model, in evaluation mode, its weights float32.
+            The world model, in evaluation mode, its weights float32; on a CPU, and where products
+            are computed in bf16, with their channels last.
 
         Raises:
             FormatError: The folder is missing, foreign, damaged, or of a later format version.
@@ -262,7 +263,7 @@ class WorldModel(nn.Module):
         read_weights(model, committed_path(folder, WEIGHTS_FILE))
         model.to(device).eval()
         model.bf16 = computes_in_bf16(model.device) if bf16 is None else bf16
-        if model.bf16:
+        if model.bf16 or model.device.type == "cpu":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 

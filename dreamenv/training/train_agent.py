@@ -54,7 +54,7 @@ class TrainAgentConfig(Config):
         seed: Of the agent, the dreams and the games.
         device: Where to dream and to learn: auto (CUDA, then MPS, then the CPU) or one that torch
             knows.
-        compile: Whether to compile the world model; by default where it pays: on a CPU, for 30,000
+        compile: Whether to compile the world model; by default where it pays: on a CPU, for 60,000
             steps or more, if compiling works there.
         out: Folder for the agent; by default runs/NAME-ALGO.
     """

@@ -40,6 +40,11 @@ def test_the_reference_is_float32_and_contiguous(
     assert {weight.dtype for weight in reference.world_model.parameters()} == {torch.float32}
 
 
+def test_the_fast_path_has_the_channels_last_in_float32_too(path: DreamPath) -> None:
+    fast = replace(path, bf16=False).open(2)
+    assert not any(weight.is_contiguous() for weight in kernels(fast))
+
+
 def test_both_dream_the_same_to_within_rounding(
     path: DreamPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,8 +106,8 @@ def test_it_dreams_as_asked(path: DreamPath) -> None:
 def test_only_the_fast_path_is_compiled(path: DreamPath, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = DreamPath(path.folder, "cpu", denoising_steps=5, compile=True)
     assert compiled.eager == DreamPath(path.folder, "cpu", denoising_steps=5)
-    plain = DreamPath(path.folder, "cpu", denoising_steps=5, bf16=False, in_parts=False)
-    assert compiled.reference == replace(plain, recorded=False)
+    plain = replace(compiled.eager, bf16=False, contiguous=True, in_parts=False, recorded=False)
+    assert compiled.reference == plain
     asked: list[object] = []
 
     def compile_(network: Any, **_: Any) -> Any:

@@ -12,7 +12,7 @@ from dreamenv.training.compiled_dreams import compile_where_it_pays
 
 from .printing import printed
 
-MANY, FEW = 30_000, 29_999
+MANY, FEW = 60_000, 59_999
 STILL = np.zeros(2, np.int64)
 
 TinyModel = Callable[..., WorldModel]
