@@ -1,5 +1,6 @@
 """The ids of dreams, `DreamEnv/<Game>-v0`, and where the world model of each is found."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -49,7 +50,9 @@ _BUNDLED = Path(__file__).parent / "zoo" / "worlds"
 
 def home() -> Path:
     """Returns where world models are kept: `$DREAMENV_HOME`, or `~/.cache/dreamenv`."""
-    return Path(os.environ.get(HOME_VARIABLE) or Path("~/.cache/dreamenv").expanduser())
+    named = os.environ.get(HOME_VARIABLE) or "~/.cache/dreamenv"
+    # Path.expanduser raises where the user has no home.
+    return Path(os.path.expanduser(named))  # noqa: PTH111
 
 
 def register_ids() -> None:
@@ -77,13 +80,19 @@ def find_world_model(name: str) -> Path:
         name: Such as `Breakout`; the id `DreamEnv/Breakout-v0` will do as well.
 
     Raises:
-        FormatError: There is none; the message says how to get one.
+        FormatError: There is none, or it cannot be read; the message says what to do.
     """
     if name.startswith(f"{NAMESPACE}/"):
         name = name.removeprefix(f"{NAMESPACE}/").removesuffix("-v0")
     for folder in (home() / name, _BUNDLED / name):
-        if _holds_world_model(folder):
-            return folder
+        try:
+            if _holds_world_model(folder):
+                return folder
+        except OSError as error:
+            raise FormatError(
+                f"{folder} cannot be read ({error.strerror}); make it readable, or name another "
+                f"place for world models in ${HOME_VARIABLE}"
+            ) from None
     env_id = f"ALE/{name}-v5" if name in ATARI_100K else "ID"
     raise FormatError(
         f"there is no world model {name!r} in {home()}; fit one with `dreamenv fit-model --env "
@@ -92,14 +101,15 @@ def find_world_model(name: str) -> Path:
 
 
 def _names_in(folder: Path) -> Iterator[str]:
-    # What cannot be listed has no ids; making one of its dreams says why.
-    listable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
-    names = sorted(entry.name for entry in folder.iterdir()) if listable else []
-    return (
-        name
-        for name in names
-        if re.fullmatch(NAME_PATTERN, name) and _holds_world_model(folder / name)
-    )
+    # What cannot be read has no ids; making one of its dreams says why.
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            if re.fullmatch(NAME_PATTERN, entry.name) and _holds_world_model(entry):
+                yield entry.name
 
 
 def _holds_world_model(folder: Path) -> bool:

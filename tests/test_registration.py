@@ -1,7 +1,10 @@
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import pytest
@@ -128,3 +131,59 @@ def test_the_public_names_are_there() -> None:
         assert name in dir(dreamenv)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = dreamenv.nothing
+
+
+def test_a_tilde_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DREAMENV_HOME", "~/worlds")
+    assert home() == tmp_path / "worlds"
+
+
+def test_who_has_no_home_can_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("DREAMENV_HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    register_ids()
+    assert find_world_model("Pong").is_dir()
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Folders that may not be read, which nothing is to root."""
+    folders: set[Path] = set()
+
+    def denied(path: Path) -> None:
+        if folders & {path, *path.parents}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for name in ("exists", "is_file", "is_dir", "iterdir"):
+        real = getattr(Path, name)
+
+        def guarded(path: Path, real: Any = real) -> Any:
+            denied(path)
+            return real(path)
+
+        monkeypatch.setattr(Path, name, guarded)
+    return folders
+
+
+def test_what_may_not_be_read_has_no_id_and_takes_none_from_others(
+    tmp_path: Path, locked: set[Path]
+) -> None:
+    make_world(tmp_path / "home" / "Another")
+    locked.add(make_world(tmp_path / "home" / "Private"))
+    register_ids()
+    assert "DreamEnv/Another-v0" in gymnasium.registry
+    assert "DreamEnv/Private-v0" not in gymnasium.registry
+    with pytest.raises(FormatError, match=r"home/Private cannot be read \(Permission denied\)"):
+        find_world_model("Private")
+
+
+def test_a_home_that_may_not_be_read_is_named(tmp_path: Path, locked: set[Path]) -> None:
+    locked.add(tmp_path / "home")
+    register_ids()
+    with pytest.raises(FormatError, match="name another place for world models in"):
+        find_world_model("Pong")
