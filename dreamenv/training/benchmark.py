@@ -87,12 +87,16 @@ def benchmark_atari100k(
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
-        DreamenvError: A run cannot be made, or there is none to report on. Where tasks of Ray
-            failed, the others are finished and reported on first.
+        DreamenvError: A run cannot be made, one was made with other settings, or there is none to
+            report on. Where tasks of Ray failed, the others are finished and reported on first.
     """
     if collect_only and config.ray.address is not None:
         raise ConfigError("collect_only runs nothing; leave out --ray")
-    scipy_stats()  # That it is missing is better known before the first run than after the last.
+    # What is wrong is better known before the first run than after the last.
+    scipy_stats()
+    for run in config.runs:
+        if results_file(run).exists():
+            read_results(run)
     failed = () if collect_only else _make_runs(config, console, command)
     finished = [run for run in config.runs if results_file(run).exists()]
     if failed and not finished:

@@ -1,11 +1,12 @@
 """A run brought to its end: what is finished stays, what was begun is gone on with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from dreamenv.errors import FormatError
+from dreamenv.errors import ConfigError, FormatError
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.loop_report import TrainResults
@@ -21,13 +22,23 @@ def read_results(run: TrainConfig) -> TrainResults:
 
     Raises:
         FormatError: The file is damaged.
+        ConfigError: The run was made with other settings.
     """
     path = results_file(run)
     try:
         data = json.loads(path.read_text())
     except ValueError as error:
         raise FormatError(f"{path} is not JSON ({error}); delete it, and run again") from None
-    return TrainResults.from_dict(data, str(path))
+    results = TrainResults.from_dict(data, str(path))
+    # Where it was made, and on what, is of no concern.
+    made_with = replace(results.settings, out=run.out, device=run.device)
+    difference = made_with.first_difference(run)
+    if difference is not None:
+        raise ConfigError(
+            f"{path.parent} was made with {difference}; give the settings it was made with, or "
+            f"name another --out"
+        )
+    return results
 
 
 def complete(run: TrainConfig, console: Console, command: str = "") -> TrainResults:

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,24 @@ def test_runs_can_be_collected_alone(
     result, printed = report(config, collect_only=True)
     assert [game.reference.game for game in result.games] == ["Breakout"]
     assert "1 of 4 runs: " in printed
+
+
+def test_runs_of_other_settings_are_no_part_of_it(
+    config: BenchmarkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "train", None)  # refused before the first run
+    finish(config.runs[3], 1.0)
+    with pytest.raises(ConfigError, match=r"seed-1 was made with .*; .* name another --out"):
+        report(replace(config, preset="small"))
+
+
+def test_where_a_run_was_made_is_of_no_concern(
+    config: BenchmarkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(config.runs[0], 1.0)
+    monkeypatch.chdir(tmp_path)
+    result, _ = report(replace(config, out=".", device="cpu"), collect_only=True)
+    assert [game.reference.game for game in result.games] == ["Pong"]
 
 
 def test_damaged_results_are_named(config: BenchmarkConfig) -> None:
