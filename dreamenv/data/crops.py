@@ -19,6 +19,16 @@ _ANYWHERE = 0.1  # share of the squares that lie anywhere: what stands still is 
 _FLOOR = 0.1  # of the mean: a pixel that changed once is not all that counts
 
 
+def check_crop(size: int, height: int, width: int) -> None:
+    """Checks the side of squares that are cut out of frames.
+
+    Raises:
+        ConfigError: They are larger than the frames.
+    """
+    if size > min(height, width):
+        raise ConfigError(f"crop is {size}; the frames are {height}x{width}: give no more")
+
+
 class Cropper:
     """Cuts one square out of each segment, around a place where its last frame changes.
 
@@ -49,10 +59,7 @@ class Cropper:
         seed: int = 0,
     ) -> None:
         usual = mean_squared_change(replay, device)
-        if size > min(usual.shape):
-            raise ConfigError(
-                f"crop is {size}; the frames are {usual.shape[0]}x{usual.shape[1]}: give no more"
-            )
+        check_crop(size, *usual.shape)
         self._size = size
         self._multiple = multiple
         self._usual = usual + _FLOOR * usual.mean()

@@ -9,9 +9,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from dreamenv.config import Config
+from dreamenv.errors import ConfigError
 
 AlgorithmName = Literal["ppo", "a2c", "dqn", "recurrent-ppo", "qrdqn", "trpo"]
 
+_LEAST_BATCH = 2  # steps that SB3 normalises advantages over
 _LEAST_SIDE = 36  # pixels: no less goes through the convolutions of SB3's network
 
 
@@ -45,11 +47,19 @@ class AlgorithmConfig(Config):
 
         Args:
             num_envs: How many dreams it learns in at once.
+
+        Raises:
+            ConfigError: There is nothing to normalise advantages over.
         """
         arguments = dict(self.settings)
         if self.minibatches is not None:
             rollout = arguments["n_steps"] * num_envs
-            arguments["batch_size"] = max(1, rollout // self.minibatches)
+            if rollout < _LEAST_BATCH:
+                raise ConfigError(
+                    f"{self.name} learns from rollouts of {rollout} step; give it more dreams or "
+                    f"games, or longer rollouts"
+                )
+            arguments["batch_size"] = max(_LEAST_BATCH, rollout // self.minibatches)
         if self.steps_a_gradient is not None:
             arguments["train_freq"] = max(1, self.steps_a_gradient // num_envs)
             arguments["gradient_steps"] = max(1, num_envs // self.steps_a_gradient)

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 
 from dreamenv.data import Replay
+from dreamenv.data.crops import check_crop
+from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError
 from dreamenv.evaluation.world_folder import world_folder
 from dreamenv.files import committed_path
+from dreamenv.models.skeleton import skeleton
 from dreamenv.models.weights import read_weights
 from dreamenv.models.world_model import WEIGHTS_FILE, Origin, WorldModel, read_description
 from dreamenv.training.fit_config import FitModelConfig, architecture
@@ -41,6 +44,20 @@ def first_model(config: FitModelConfig, replay: Replay, device: torch.device) ->
     else:
         read_weights(model, committed_path(world_folder(config.begin_with), WEIGHTS_FILE))
     return model
+
+
+def check_networks(config: FitModelConfig, environment: EnvironmentSpec) -> None:
+    """Checks that what is to be fitted goes with the frames.
+
+    Raises:
+        ConfigError: The networks, or the squares they learn from, are too large for them.
+    """
+    with skeleton():
+        WorldModel(architecture(config, environment))
+    _, height, width = environment.obs_shape
+    for size in (config.training.crop, config.training.unrolled_crop):
+        if size is not None:
+            check_crop(size, height, width)
 
 
 def check_beginning(config: FitModelConfig) -> None:

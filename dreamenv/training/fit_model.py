@@ -20,6 +20,7 @@ from dreamenv.data.disk import naming_disk_errors
 from dreamenv.devices import resolve_device
 from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import ConfigError, FormatError
+from dreamenv.evaluation.world_folder import world_folder
 from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin
 from dreamenv.progress import ProgressBar, format_seconds, say
@@ -113,11 +114,12 @@ def check_plan(config: FitModelConfig, *, resume: bool, overwrite: bool) -> None
         raise FormatError(
             f"{folder} is there already; add --overwrite to replace it, or --name to keep both"
         )
-    dataset = Path(config.dataset or ".").resolve()
-    if overwrite and config.dataset is not None and run.path.resolve() in dataset.parents:
-        raise FormatError(
-            f"{config.dataset} is in the run that --overwrite would remove; add --out"
-        )
+    needed = [] if config.dataset is None else [Path(config.dataset)]
+    if config.begin_with is not None:
+        needed.append(world_folder(config.begin_with))
+    for path in needed:
+        if overwrite and run.path.resolve() in path.resolve().parents:
+            raise FormatError(f"{path} is in the run that --overwrite would remove; add --out")
 
 
 class _Fit:

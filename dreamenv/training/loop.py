@@ -13,6 +13,7 @@ from dreamenv.config import Config
 from dreamenv.data import Replay
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.models.skeleton import skeleton
 from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, say
 from dreamenv.real import describe
@@ -102,6 +103,7 @@ def train(
         if resume:
             run.go_on()
         else:
+            _check_networks(config, environment)
             run.begin(config)
         loop: RealLoop | _Loop
         if config.real:
@@ -115,6 +117,14 @@ def train(
             loop.close()
         lead.leave(results)
         return results
+
+
+def _check_networks(config: TrainConfig, environment: EnvironmentSpec) -> None:
+    """Makes what a run begins with, so that what cannot be made removes no run before it."""
+    make_loop_agent(config, environment, torch.device("cpu"))
+    if not config.real:
+        with skeleton():
+            WorldModel(architecture(config, environment))
 
 
 class _Loop:

@@ -65,6 +65,9 @@ class Sb3Agent:
         environment: The real game.
         device: Where it learns.
         seed: Of all its chance, and of its dreams.
+
+    Raises:
+        ConfigError: It cannot learn from rollouts as short as that.
     """
 
     architecture: ActorCriticConfig | None = None
@@ -79,6 +82,7 @@ class Sb3Agent:
     ) -> None:
         self.step_count = 0
         self._algorithm = _with_rollouts(algorithm, imagination.length)
+        self._algorithm.arguments(imagination.num_envs)  # refused now, or after hours of play
         self._imagination, self._environment = imagination, environment
         self._device, self._seed = device, seed
         self._chance = SharedChance(device, seed)

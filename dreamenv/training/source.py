@@ -10,6 +10,7 @@ from dreamenv.data import Replay, from_minari
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.real import describe
+from dreamenv.training.beginning import check_networks
 from dreamenv.training.collect_run import collect_with_progress, print_damaged
 from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.policies import load_policy
@@ -54,7 +55,8 @@ def obtain_replay(
 ) -> Replay:
     """Begins a run, or goes on with it, and returns what it learns from.
 
-    A run that is there is removed only once it is sure that the new one has a source.
+    A run that is there is removed only once it is sure that the new one has a source, and networks
+    that go with its frames.
 
     Args:
         config: Names the run and its source.
@@ -68,18 +70,19 @@ def obtain_replay(
     """
     run = config.run_folder
 
-    def begin() -> None:
+    def begin(environment: EnvironmentSpec) -> None:
         if resume:
             run.go_on()
-        else:
-            run.begin(config)
+            return
+        check_networks(config, environment)
+        run.begin(config)
 
     if config.dataset is not None:
         replay = _obtain_dataset(config, run, begin, resume=resume)
         print_damaged(replay, console)
         return replay
     environment = find_environment(config)
-    begin()
+    begin(environment)
     replay = Replay.open_or_create(run.replay, environment)
     print_damaged(replay, console)
     collect_with_progress(replay, config.collection, console, stop, "add --resume to go on")
@@ -87,15 +90,19 @@ def obtain_replay(
 
 
 def _obtain_dataset(
-    config: FitModelConfig, run: RunFolder, begin: Callable[[], None], *, resume: bool
+    config: FitModelConfig,
+    run: RunFolder,
+    begin: Callable[[EnvironmentSpec], None],
+    *,
+    resume: bool,
 ) -> Replay:
     if resume:
-        begin()
+        run.go_on()
         return open_dataset(config, run.replay)
     run.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.path.parent, prefix=".import-") as imported:
         replay = open_dataset(config, Path(imported) / "replay")
-        begin()
+        begin(replay.environment)
         if replay.folder.parent == Path(imported):
             replay.folder.rename(run.replay)
             replay = Replay.open(run.replay)

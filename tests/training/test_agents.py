@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 
 from dreamenv import Contexts, DreamVecEnv, WorldModel
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import ConfigError
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
@@ -60,6 +62,16 @@ def test_every_algorithm_learns_in_a_dream_and_its_agent_plays_the_game(
     assert policy is not None
     actions = policy.act(np.zeros((5, 3, 40, 40), np.uint8), np.ones(5, np.bool_))
     assert set(actions.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", ["ppo", "recurrent-ppo", "trpo"])
+def test_a_short_rollout_is_cut_into_no_single_steps(name: AlgorithmName) -> None:
+    algorithm = ALGORITHMS[name]
+    short = replace(algorithm, settings={**algorithm.settings, "n_steps": 5})
+    assert short.arguments(1)["batch_size"] == 2
+    single = replace(algorithm, settings={**algorithm.settings, "n_steps": 1})
+    with pytest.raises(ConfigError, match="learns from rollouts of 1 step; give it more dreams"):
+        single.arguments(1)
 
 
 @EVERY

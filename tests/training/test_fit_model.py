@@ -16,7 +16,7 @@ from dreamenv.data import Episode, Replay, Segments
 from dreamenv.data.segments import segments_at
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec, Preprocessing
-from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
 from dreamenv.models.denoiser import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
@@ -193,6 +193,23 @@ def test_neither_a_run_nor_a_world_model_is_replaced_unasked(
     assert (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes() == before
     fit(replace(config, seed=1), overwrite=True)
     assert (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes() != before
+
+
+def test_what_cannot_be_fitted_removes_no_run(
+    make_noise: MakeNoise, config: FitModelConfig
+) -> None:
+    make_noise()
+    fit(config)
+    fitted = config.run_folder.world_model
+    before = (fitted / "world_model.safetensors").read_bytes()
+    cropped = replace(config.training, crop=17, single_steps=1)
+    for problem, other in (
+        ("crop is 17; the frames are", replace(config, training=cropped)),
+        ("is in the run that --overwrite would", replace(config, begin_with=str(fitted))),
+    ):
+        with pytest.raises(DreamenvError, match=problem):
+            fit(other, overwrite=True)
+        assert (fitted / "world_model.safetensors").read_bytes() == before
 
 
 def test_a_single_episode_is_trained_on_and_nothing_is_validated(

@@ -35,6 +35,7 @@ from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
 from .interrupting import Killed, interrupt, kill
 
 LEVELS: dict[str, Any] = {"channels": (8, 8), "depths": (1, 1), "attention": (False, False)}
+ONE_STEP = ActorCriticTrainingConfig(steps=3, num_envs=1, rollout_length=1)
 SCHEDULE = ScheduleConfig(
     first_steps=60,
     first_steps_limit=80,
@@ -235,6 +236,19 @@ def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
     assert (config.run_folder.results).read_text() == first
     run(config, overwrite=True)
     assert (config.run_folder.results).read_text() == first
+
+
+def test_what_cannot_be_made_removes_no_run(config: TrainConfig) -> None:
+    run(config)
+    first = (config.run_folder.results).read_text()
+    for problem, settings in (
+        ("frames of 2x2 pixels", {"size": (2,)}),
+        ("rollouts of 1 step", {"agent": "ppo", "imagination": ONE_STEP, "frame_stack": 1}),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            run(replace(config, **settings), overwrite=True)
+    assert (config.run_folder.results).read_text() == first
+    assert (config.run_folder.best / "world_model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
