@@ -21,6 +21,8 @@ from dreamenv.training.fit_config import short_name
 from dreamenv.training.run_folder import RunFolder
 from dreamenv.training.world_model import TrainingConfig
 
+_SEEDS = 2**30  # a test adds its epoch, and ale-py takes seeds below 2**31
+
 AgentName = Literal["diamond"] | AlgorithmName
 
 
@@ -64,6 +66,13 @@ class ScheduleConfig(Config):
         for name, value in vars(self).items():
             if value < 1 and name not in ("first_rewards", "epochs_after"):
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
+
+    def check_order(self) -> None:
+        """Checks the real steps of a run that learns in dreams.
+
+        Raises:
+            ConfigError: The first epoch has more than its limit, or the limit is above them all.
+        """
         if not self.first_steps <= self.first_steps_limit <= self.steps:
             raise ConfigError(
                 f"first_steps is {self.first_steps}, first_steps_limit {self.first_steps_limit} "
@@ -149,8 +158,10 @@ class TrainConfig(Config):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.epsilon <= 1:
             raise ConfigError(f"epsilon is {self.epsilon}; it must be in [0, 1]")
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}; it must be at least 0")
+        if not 0 <= self.seed < _SEEDS:
+            raise ConfigError(f"seed is {self.seed}; it must be from 0 to {_SEEDS - 1}")
+        if not self.real:
+            self.schedule.check_order()
         stacks_in_dreams = self.agent != "diamond" and not self.real
         if stacks_in_dreams and self.frame_stack > self.denoiser.context_length:
             raise ConfigError(

@@ -39,13 +39,31 @@ def test_every_real_step_is_collected_once() -> None:
         ({"test_episodes": 0}, "test_episodes"),
         ({"epochs_after": -1}, "epochs_after"),
         ({"first_rewards": -1}, "first_rewards"),
-        ({"first_steps": 20_000}, "first_steps_limit"),
-        ({"first_steps_limit": 200_000}, "steps"),
     ],
 )
 def test_schedules_that_cannot_work_are_refused(settings: dict[str, Any], names: str) -> None:
     with pytest.raises(ConfigError, match=names):
         ScheduleConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"first_steps": 20_000}, {"first_steps_limit": 200_000}, {"steps": 5_000}]
+)
+def test_the_first_epoch_is_within_its_limit_and_the_limit_within_all_steps(
+    settings: dict[str, Any],
+) -> None:
+    schedule = ScheduleConfig(**settings)
+    with pytest.raises(ConfigError, match="none may be above the next"):
+        TrainConfig("ALE/Pong-v5", schedule=schedule)
+    # In the real game alone there is no first epoch.
+    assert TrainConfig("ALE/Pong-v5", schedule=schedule, real=True).schedule == schedule
+
+
+@pytest.mark.parametrize("seed", [-1, 2**30])
+def test_seeds_that_a_test_could_not_add_its_epoch_to_are_refused(seed: int) -> None:
+    assert TrainConfig("ALE/Pong-v5", seed=2**30 - 1).seed == 2**30 - 1
+    with pytest.raises(ConfigError, match=rf"seed is {seed}; it must be from 0 to 1073741823"):
+        TrainConfig("ALE/Pong-v5", seed=seed)
 
 
 def test_a_run_is_named_after_its_game() -> None:
