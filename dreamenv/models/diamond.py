@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.models.actor_critic import ActorCritic
-from dreamenv.models.denoiser import Denoiser
-from dreamenv.models.reward_end import RewardEndModel
+from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel
 from dreamenv.models.weights import check_shapes
 
 _DENOISER, _REWARD_END, _ACTOR_CRITIC = "denoiser.", "rew_end_model.", "actor_critic."
@@ -43,7 +43,7 @@ def load_diamond_state_dict(
 
     Raises:
         FormatError: A key is missing, unknown, or of another shape. No network was changed.
-        ConfigError: A network has folding or a target that the published code has not.
+        ConfigError: A network has a setting that the published code has not.
     """
     networks = _named(denoiser, reward_end, actor_critic)
     parts = {prefix: _part(state_dict, prefix, network) for prefix, network in networks.items()}
@@ -60,7 +60,7 @@ def diamond_state_dict(
     """Returns the weights of the networks given under their published DIAMOND keys.
 
     Raises:
-        ConfigError: A network has folding or a target that the published code has not.
+        ConfigError: A network has a setting that the published code has not.
     """
     return {
         prefix + published: network.state_dict()[own]
@@ -112,7 +112,7 @@ def _rename(key: str, renames: Mapping[str, str]) -> str:
 
 
 def _denoiser_renames(denoiser: Denoiser) -> dict[str, str]:
-    _check_published(denoiser.config.fold, denoiser.config.target)
+    _check_published(denoiser.config, ("fold", "target", "past", "norm", "middle_attention"))
     levels = range(len(denoiser.config.channels))
     return {
         "network.": "inner_model.",
@@ -130,7 +130,7 @@ def _denoiser_renames(denoiser: Denoiser) -> dict[str, str]:
 
 
 def _reward_end_renames(reward_end: RewardEndModel) -> dict[str, str]:
-    _check_published(reward_end.config.fold, "frame")
+    _check_published(reward_end.config, ("fold", "next_obs"))
     levels = range(len(reward_end.config.channels))
     return {
         "action_embedding.table.": "act_emb.",
@@ -156,9 +156,11 @@ def _actor_critic_renames(actor_critic: ActorCritic) -> dict[str, str]:
     return renames
 
 
-def _check_published(fold: int, target: str) -> None:
-    if fold != 1 or target != "frame":
-        raise ConfigError(
-            f"fold {fold} with target {target!r} has no counterpart in the published DIAMOND code; "
-            f"use fold 1 with target 'frame'"
-        )
+def _check_published(config: DenoiserConfig | RewardEndConfig, names: tuple[str, ...]) -> None:
+    published = type(config)()
+    for name in names:
+        given, only = getattr(config, name), getattr(published, name)
+        if given != only:
+            raise ConfigError(
+                f"{name} {given!r} has no counterpart in the published DIAMOND code; use {only!r}"
+            )

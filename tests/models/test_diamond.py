@@ -1,6 +1,8 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dreamenv.errors import ConfigError, FormatError
 from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig
 from dreamenv.models.diamond import diamond_state_dict, load_diamond_state_dict
 from dreamenv.models.presets import atari100k, small
+from dreamenv.models.skeleton import skeleton
 from dreamenv.models.world_model import WorldModel
 
 NUM_ACTIONS = 4
@@ -109,3 +112,34 @@ def test_what_the_published_code_does_not_have_is_refused() -> None:
         diamond_state_dict(denoiser=world_model.denoiser)
     with pytest.raises(ConfigError, match="no counterpart in the published DIAMOND code"):
         diamond_state_dict(reward_end=world_model.reward_end)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "reward_end", "problem"),
+    [
+        ({"fold": 2}, {}, "fold 2 has no counterpart .*; use 1"),
+        ({"target": "change"}, {}, "target 'change' has no counterpart .*; use 'frame'"),
+        ({"norm": "none"}, {}, "norm 'none' has no counterpart .*; use 'group'"),
+        ({"middle_attention": False}, {}, "middle_attention False has no counterpart"),
+        ({}, {"fold": 4}, "fold 4 has no counterpart"),
+        ({}, {"next_obs": "change"}, "next_obs 'change' has no counterpart .*; use 'frame'"),
+    ],
+)
+def test_each_setting_that_the_published_code_does_not_have_is_named(
+    denoiser: dict[str, Any], reward_end: dict[str, Any], problem: str
+) -> None:
+    config = atari100k(NUM_ACTIONS)
+    with skeleton():
+        world_model = WorldModel(
+            replace(
+                config,
+                denoiser=replace(config.denoiser, **denoiser),
+                reward_end=replace(config.reward_end, **reward_end),
+            )
+        )
+    name = "denoiser" if denoiser else "reward_end"
+    part: dict[str, Any] = {name: world_model.get_submodule(name)}
+    with pytest.raises(ConfigError, match=problem):
+        diamond_state_dict(**part)
+    with pytest.raises(ConfigError, match=problem):
+        load_diamond_state_dict({"denoiser.": Tensor(), "rew_end_model.": Tensor()}, **part)
