@@ -13,7 +13,7 @@ from torch import Tensor
 from dreamenv.dream.bank import ContextBank
 from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.recording import RecordedTransition, Transition
-from dreamenv.dream.seeding import to_seed
+from dreamenv.dream.seeding import generator_seed, to_seed
 from dreamenv.dream.state import DreamState
 from dreamenv.dream.step import DreamStep
 from dreamenv.errors import ConfigError, InputError, StateError
@@ -87,13 +87,11 @@ class Dream:
     ) -> None:
         _check_kinds(world_model, contexts)
         num_envs = _as_count("num_envs", num_envs)
-        if horizon is not None:
-            horizon = _as_count("horizon", horizon, ", or None for no end")
         frame_stack = _as_count("frame_stack", frame_stack)
         _check_frame_stack(frame_stack, contexts)
         self.world_model = world_model
         self.num_envs = num_envs
-        self.horizon = horizon
+        self.horizon = as_horizon(horizon)
         self.autoreset = _as_autoreset_mode(autoreset)
         self.device = world_model.device
         self.sampler = world_model.config.sampler
@@ -159,7 +157,7 @@ class Dream:
         if contexts is not None:
             self._check_contexts(contexts)
         if seed is not None:
-            self.generator.manual_seed(to_seed(seed))
+            self.generator.manual_seed(generator_seed(to_seed(seed)))
         if contexts is None:
             is_drawn = seed is not None or self._state is None
             contexts = self._draw_contexts() if is_drawn else self.state.next_context
@@ -405,6 +403,15 @@ def _check_kinds(world_model: WorldModel, contexts: Contexts) -> None:
 def _kind(tensor: Tensor) -> str:
     """Names the type and the shape of each row of a tensor."""
     return f"{tensor.dtype} {list(tensor.shape[1:])}"
+
+
+def as_horizon(horizon: SupportsIndex | None) -> int | None:
+    """Checks the steps after which a dream is truncated.
+
+    Raises:
+        ConfigError: It is neither None nor a positive integer.
+    """
+    return None if horizon is None else _as_count("horizon", horizon, ", or None for no end")
 
 
 def _as_count(name: str, value: SupportsIndex, otherwise: str = "") -> int:

@@ -23,7 +23,7 @@ from dreamenv.dream.conversion import (
     to_channels_last,
     to_mask,
 )
-from dreamenv.dream.core import DEFAULT_HORIZON
+from dreamenv.dream.core import DEFAULT_HORIZON, as_horizon
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_second, to_picture
 from dreamenv.dream.seeding import to_seed
@@ -90,7 +90,8 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         fps = frames_per_second(self.environment)
         self.metadata = {**self.metadata, "render_fps": fps}
         self.render_mode = render_mode
-        self._window = Window(f"dreamenv: {name}", fps) if render_mode == "human" else None
+        title = f"dreamenv: {name or (self.environment and self.environment.id) or 'a dream'}"
+        self._window = Window(title, fps) if render_mode == "human" else None
         self._ended = self._closed = False
 
     def reset(
@@ -243,6 +244,7 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         num_envs: N.
         autoreset_mode: When a dream that ended begins anew.
         max_episode_steps: A limit of a registration with Gymnasium; it and the horizon both hold.
+            As in `gymnasium.make`, -1 is none.
         output: Arrays of numpy, or tensors on the device.
         render_mode: `rgb_array`, or None.
         **options: See `DreamOptions`.
@@ -275,8 +277,8 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         _check_render_mode(render_mode, ["rgb_array"])
         if output not in get_args(Output):
             raise InputError(f"output is {output!r}; it must be 'numpy' or 'torch'")
-        if max_episode_steps is not None:
-            horizon = options.get("horizon", DEFAULT_HORIZON)
+        if max_episode_steps not in (None, -1):
+            horizon = as_horizon(options.get("horizon", DEFAULT_HORIZON))
             options["horizon"] = min(horizon or max_episode_steps, max_episode_steps)
         self.dream = open_dream(name, num_envs, autoreset_mode, **options)
         self.autoreset_mode = self.dream.autoreset

@@ -58,13 +58,18 @@ class Window:
         pygame = self._pygame
         height, width, _ = picture.shape
         scale = -(-_WINDOW_SIZE // max(height, width))
-        if self._screen is None:
+        if not self._is_open:
             self._screen = self._open(width * scale, height * scale)
         surface = pygame.surfarray.make_surface(picture.transpose(1, 0, 2))
         self._screen.blit(pygame.transform.scale(surface, self._screen.get_size()), (0, 0))
         pygame.event.pump()
         pygame.display.flip()
         self._clock.tick(self._fps)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether it is on the screen: pygame has one window, and another may have taken it."""
+        return self._screen is not None and self._pygame.display.get_surface() is self._screen
 
     def _open(self, width: int, height: int) -> Any:
         try:
@@ -78,9 +83,9 @@ class Window:
 
     def close(self) -> None:
         """Closes the window."""
-        if self._screen is not None:
+        if self._is_open:
             self._pygame.display.quit()
-            self._screen = None
+        self._screen = None
 
 
 def _import_pygame() -> Any:

@@ -38,7 +38,8 @@ class DreamVecEnv(VecEnv, EzPickle):
     `terminal_observation`. `TimeLimit.truncated` in each info tells the horizon from an end that
     the world model predicted, so that SB3 bootstraps where it should.
 
-    It pickles and copies by its arguments: what comes out has not begun.
+    It pickles and copies by its arguments: what comes out has not begun. SB3 logs rewards and
+    lengths of episodes where a `VecMonitor` is around it.
 
     Attributes:
         dream: The batched core.
@@ -186,7 +187,8 @@ class DreamVecEnv(VecEnv, EzPickle):
     def _contexts(self) -> torch.Tensor | None:
         for options in self._options:
             check_options(options, ("context",))
-        named = [options["context"] for options in self._options if "context" in options]
+        given = [options.get("context") for options in self._options]
+        named = [context for context in given if context is not None]
         if not named:
             return None
         if len(named) != self.num_envs:

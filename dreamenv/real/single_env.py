@@ -1,4 +1,4 @@
-"""One real environment, with the interface of a dream's `DreamEnv`."""
+"""One real environment, with the spaces and the conventions of a dream's `DreamEnv`."""
 
 from typing import Any
 
@@ -73,6 +73,7 @@ class RealEnv(gymnasium.Env[Frame, np.int64]):
         Returns:
             The first frame, uint8 [H, W, C], and the info.
         """
+        seed = None if seed is None else int(seed)  # ale-py takes no integers of numpy
         super().reset(seed=seed)
         if self._life_lost and seed is None:
             self._life_lost = False

@@ -87,7 +87,9 @@ class RealVectorEnv(VectorEnv[Frames, npt.NDArray[np.int64], npt.NDArray[Any]]):
         """
         if seed is not None and not 0 <= seed <= 2**31 - self.num_envs:
             raise InputError(f"seed is {seed}; it must be from 0 to {2**31 - self.num_envs}")
-        reset_mask = (options or {}).get("reset_mask", True)
+        seed = None if seed is None else int(seed)  # ale-py takes no integers of numpy
+        options = dict(options or {})  # some environments empty what they are given
+        reset_mask = options.get("reset_mask", True)
         frames, info = self._env.reset(seed=seed, options=options)
         self._scores = np.where(reset_mask, 0.0, self._scores)
         if self._lives_end_episodes:

@@ -281,6 +281,7 @@ def test_another_seed_gives_another_dream(
 ) -> None:
     one, other = (Dream(small_world, small_contexts, 8) for _ in range(2))
     assert not torch.equal(one.reset(seed=0), other.reset(seed=1))
+    assert not torch.equal(one.reset(seed=0), other.reset(seed=2**32))
     # Also where both begin alike.
     start = torch.arange(8)
     assert torch.equal(one.reset(seed=0, contexts=start), other.reset(seed=1, contexts=start))

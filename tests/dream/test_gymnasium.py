@@ -338,6 +338,17 @@ def test_a_limit_of_a_registration_holds_beside_the_horizon(
     assert cut == [False] * (length - 1) + [True]
 
 
+def test_minus_one_is_no_limit(sure_script: dict[str, Any]) -> None:
+    vector = gymnasium.make_vec(ID, 2, **sure_script, horizon=6, max_episode_steps=-1)
+    assert vector.unwrapped.dream.horizon == 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("horizon", [0, -3, "50", 2.5])
+def test_a_limit_lets_no_wrong_horizon_through(horizon: Any, world: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"horizon is {horizon!r}; it must be"):
+        DreamVectorEnv(num_envs=2, **{**world, "horizon": horizon}, max_episode_steps=7)
+
+
 @MODES
 def test_every_step_is_that_of_single_dreams(
     mode: AutoresetMode, sure_script: dict[str, Any]

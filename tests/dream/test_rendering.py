@@ -142,3 +142,19 @@ def test_without_a_display_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     window = Window("a dream", 30)
     with pytest.raises(StateError, match=r"^no window can be opened \(.*\); use render_mode="):
         window.show(some_picture(4, 4))
+
+
+def test_windows_take_the_screen_from_each_other_and_live_on(pygame: Any) -> None:
+    one, other = Window("one", 1000), Window("other", 1000)
+    small, large = some_picture(60, 40), some_picture(40, 60)
+    one.show(small)
+    other.show(large)
+    one.close()
+    other.show(large)
+    assert shown(pygame).shape[0] < shown(pygame).shape[1]
+    one.show(small)
+    assert shown(pygame).shape[0] > shown(pygame).shape[1]
+    other.close()
+    one.show(small)
+    one.close()
+    assert pygame.display.get_surface() is None

@@ -119,6 +119,7 @@ def test_contexts_can_be_chosen_once(script: dict[str, Any]) -> None:
     assert env.reset()[:, 0, 0, 0].tolist() == [82, 2, 42]
     env.set_options({"context": 1})
     assert env.reset()[:, 0, 0, 0].tolist() == [22, 22, 22]
+    env.set_options({"context": None})
     assert len({env.reset()[:, 0, 0, 0].tobytes() for _ in range(5)}) > 1
 
 

@@ -195,3 +195,20 @@ def test_closing_twice_does_no_harm() -> None:
     env = make_vector("CartPole-v1", 1, training=True)
     env.close()
     env.close()
+
+
+@IDS
+def test_a_seed_of_numpy_is_a_seed(env_id: str) -> None:
+    for env in (make_vector(env_id, 2, training=True), make_single(env_id, training=True)):
+        first, _ = env.reset(seed=3)
+        again, _ = env.reset(seed=np.int64(3))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(first, again)
+
+
+@IDS
+def test_options_are_left_as_they_are(env_id: str) -> None:
+    env = make_vector(env_id, 2, training=True)
+    env.reset(seed=0)
+    options = {"reset_mask": np.array([True, False])}
+    env.reset(options=options)
+    assert list(options) == ["reset_mask"]
