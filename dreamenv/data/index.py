@@ -113,7 +113,7 @@ class ReplayIndex(Config):
         """
         try:
             data: Any = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FormatError(
                 f"{path.parent}: not a replay (it has no {path.name}); "
                 "collect one, or name another folder"

@@ -276,11 +276,12 @@ class Replay:
         """
         index = ReplayIndex.read(self._folder / _INDEX)
         known = len(self.infos)
-        if len(index.episodes) < known or index.episodes[: known - 1] != self.infos[:-1]:
+        unchanged = max(0, known - 1)  # the last may have grown
+        if len(index.episodes) < known or index.episodes[:unchanged] != self.infos[:unchanged]:
             raise FormatError(
                 f"{self._folder}: episodes that were there have changed; open it anew"
             )
-        for info in index.episodes[max(0, known - 1) :]:
+        for info in index.episodes[unchanged:]:
             self._take_in(info)
 
     def truncate(self, num_steps: int) -> None:

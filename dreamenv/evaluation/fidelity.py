@@ -41,6 +41,8 @@ class FidelityConfig(Config):
         for name in ("max_windows", "pictured"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,12 @@ def test_a_folder_without_an_index_is_no_replay(tmp_path: Path) -> None:
         ReplayIndex.read(tmp_path / "index.json")
 
 
+def test_a_file_is_no_replay(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FormatError, match=f"{tmp_path}/file: not a replay"):
+        ReplayIndex.read(tmp_path / "file" / "index.json")
+
+
 def later_version(data: dict[str, Any]) -> str:
     return json.dumps(data | {"format_version": 2})
 

@@ -476,6 +476,16 @@ def test_it_catches_up_from_nothing(make_replay: MakeReplay, make_episode: MakeE
     assert len(reader.tensors("cpu").rows.lengths) == 1
 
 
+def test_it_catches_up_from_nothing_with_several_at_once(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    writer = make_replay()
+    reader = Replay.open(writer.folder)
+    writer.extend([make_episode(3), make_episode(2)])
+    reader.catch_up()
+    assert reader.infos == writer.infos
+
+
 def test_it_does_not_catch_up_with_a_replay_that_has_lost_episodes(
     make_replay: MakeReplay, make_episode: MakeEpisode
 ) -> None:

@@ -97,6 +97,7 @@ def test_rewards_and_ends_count_at_all_steps_of_the_episodes() -> None:
         ({"horizons": (5, 5)}, "horizons"),
         ({"max_windows": 0}, "max_windows"),
         ({"pictured": 0}, "pictured"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_settings_that_cannot_work_are_named(settings: dict[str, object], named: str) -> None:
