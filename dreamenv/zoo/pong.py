@@ -32,6 +32,8 @@ _WEIGHTS = [20.0, 12.0, 8.0, 12.0, 12.0, 8.0, 2.0]
 _LEFT_AFTER_ONE, _LEFT_AFTER_TWO = 4.8, 1.8
 _OUTSIDE = 3.2  # from where the paddle comes to rest: a push brings it nearer
 _A_LONG_TIME = 12.0  # steps
+_BETWEEN_POINTS = 8  # steps without a ball, fewer than from a point to the next serve
+_IN_FLIGHT = 3  # frames with a ball, after which it is still far from the paddles
 
 
 def find_ball(frames: Frames) -> tuple[Flags, Spots]:
@@ -77,6 +79,23 @@ def weigh_steps(frames: Frames) -> Weights:
     ]
     later = np.select(kinds, _WEIGHTS, default=1.0)
     return np.concatenate([[1.0], later])
+
+
+def weigh_serves(frames: Frames) -> Weights:
+    """Says where dreams begin: where rallies do, the ball just served.
+
+    Args:
+        frames: uint8 [T + 1, 3, 64, 64].
+
+    Returns:
+        float64 [T], of the frame after each step.
+    """
+    there, _ = find_ball(frames)
+    unseen = np.concatenate([np.zeros(_BETWEEN_POINTS, bool), there])
+    windows = np.lib.stride_tricks.sliding_window_view(unseen, _BETWEEN_POINTS)[:-1]
+    served = there & ~windows.any(axis=1)
+    flown = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
+    return (there & (flown > 0))[1:].astype(np.float64)
 
 
 class Player:

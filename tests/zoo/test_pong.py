@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from dreamenv.real import make_single
-from dreamenv.zoo.pong import BoldPlayer, Player, find_ball, weigh_steps
+from dreamenv.zoo.pong import BoldPlayer, Player, find_ball, weigh_serves, weigh_steps
 
 _BALL_X, _BALL_Y = 49, 54  # in the emulator's RAM
 _STEPS = 500
@@ -63,6 +63,32 @@ def test_bounces_and_points_weigh_more_than_free_flight(
     hits = weights[1:][turns & there[:-2] & there[1:-1] & there[2:]]
     assert len(hits) > 3
     assert (hits > 1).mean() > 0.8
+
+
+def test_dreams_begin_in_the_steps_after_a_serve(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames, rams, points = played
+    weights = weigh_serves(frames)
+    assert weights.shape == (len(frames) - 1,)
+    chosen = np.flatnonzero(weights) + 1
+    in_court = rams[:, _BALL_Y] > 0
+    serves = np.flatnonzero(in_court[1:] & ~in_court[:-1]) + 1
+    # The first, and one after each point but perhaps the last.
+    scored = sum(point != 0 for point in points)
+    assert scored > 2
+    assert len(serves) in (scored, scored + 1)
+    assert len(chosen) == 3 * len(serves)
+    # A ball that is served at the net, at 32, has not come to a paddle.
+    first, last = chosen.reshape(-1, 3)[:, 0], chosen.reshape(-1, 3)[:, -1]
+    assert (last - first == 2).all()
+    assert ((first - serves >= 0) & (first - serves <= 1)).all()
+    x = rams[last, _BALL_X] * 0.4 - 19.7
+    assert (np.abs(x - 32) < 8).all()
+
+
+def test_without_a_ball_no_dream_begins() -> None:
+    assert not weigh_serves(np.zeros((20, 3, 64, 64), np.uint8)).any()
 
 
 def test_a_faint_cloud_is_no_ball() -> None:
