@@ -77,9 +77,10 @@ def test_bundled_worlds_dream_the_same_to_within_two_grey_levels(
 
 @pytest.mark.slow
 def test_both_give_rewards_and_ends_as_often(
-    path: DreamPath, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world_model, "computes_in_bf16", lambda _: True)
+    path = DreamPath(make_world(tmp_path / "world", side=8), "cpu")
     num_envs, steps = 100, 100
     rates = []
     for seed, each in enumerate((path, path.reference)):  # of chance that has nothing in common
