@@ -1,7 +1,9 @@
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,17 +11,29 @@ from dreamenv.cli.main import main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+COMMANDS = (
+    "fit-model",
+    "collect",
+    "evaluate-model",
+    "train",
+    "train-agent",
+    "evaluate-agent",
+    "bench",
+    "benchmark",
+    "zoo",
+    "pull",
+)
+COMMAND = re.compile(r"(?:(?<=dreamenv )|(?<=`))[a-z]+(?:-[a-z]+)?")
+OPTION = re.compile(r"--[a-z][a-z0-9.-]+")
+OF_TORCHRUN = {"--nproc-per-node", "--no-python"}
+
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--help"])
     assert exit_.value.code == 0
     printed = capsys.readouterr().out
-    assert "fit-model" in printed
-    assert "collect" in printed
-    assert "pull" in printed
-    assert "zoo" in printed
-    assert "evaluate-model" in printed
+    assert all(command in printed for command in COMMANDS)
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,3 +93,20 @@ def test_help_of_a_command_lists_its_options(command: Command) -> None:
         "--compile",
     ):
         assert option in shown.stdout
+
+
+def test_every_option_that_the_readme_names_is_one_of_the_commands_around_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known[command] = set(OPTION.findall(capsys.readouterr().out))
+    sections = (Path(__file__).parents[2] / "README.md").read_text().split("\n## ")
+    assert sum(len(OPTION.findall(section)) for section in sections) > 80
+    for section in sections:
+        commands = set(COMMAND.findall(section)) & set(COMMANDS)
+        options = set[str]().union(*(known[command] for command in commands or COMMANDS))
+        unknown = set(OPTION.findall(section)) - OF_TORCHRUN - options
+        assert not unknown, section.splitlines()[0]
