@@ -131,7 +131,7 @@ def learning(env: str, out: Path) -> TrainConfig:
             norm="none",
             **levels,
         ),
-        reward_end=replace(start.reward_end, cond_channels=32, **levels),
+        reward_end=replace(start.reward_end, cond_channels=32, **{**levels, "channels": (16, 16)}),
         sampler=start.sampler,
     )
 
