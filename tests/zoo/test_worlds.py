@@ -102,7 +102,7 @@ def action_meanings(name: str) -> tuple[str, ...]:
     return environment.action_meanings
 
 
-def earned(name: str, player: Policy, dreams: int = 64, steps: int = 40) -> float:
+def earned(name: str, player: Policy, dreams: int = 32, steps: int = 40) -> float:
     """Returns the mean reward of dreams of so many steps, ended or not."""
     env = DreamVecEnv(name, dreams, horizon=steps)
     env.seed(0)
