@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from dreamenv.zoo.spots import Flags, Frames, Spots, bounces, brightest_spot
+from dreamenv.zoo.spots import Flags, Frames, Light, Spots, bounces, brightest_spot
 
 Actions = npt.NDArray[np.int64]  # [N]
 Places = npt.NDArray[np.float64]  # [N], in pixels of a frame of 64x64
@@ -50,7 +50,7 @@ def find_ball(frames: Frames) -> tuple[Flags, Spots]:
     Returns:
         Whether it is there, bool [N], and where.
     """
-    light = np.zeros((len(frames), 64, 64))
+    light: Light = np.zeros((len(frames), 64, 64), np.int16)
     for rows in (_ABOVE_BRICKS, _BELOW_BRICKS):
         light[:, rows, _COURT] = frames[:, 0, rows, _COURT]
     spots = brightest_spot(light)

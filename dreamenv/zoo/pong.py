@@ -45,8 +45,8 @@ def find_ball(frames: Frames) -> tuple[Flags, Spots]:
     Returns:
         Whether it is there, bool [N], and where.
     """
-    light: Light = np.zeros((len(frames), 64, 64))
-    blue = frames[:, 2, _COURT, _BETWEEN].astype(np.float64)
+    light: Light = np.zeros((len(frames), 64, 64), np.int16)
+    blue = frames[:, 2, _COURT, _BETWEEN].astype(np.int16)
     light[:, _COURT, _BETWEEN] = (blue - _GROUND_BLUE).clip(0)
     spots = brightest_spot(light)
     return (spots.light >= _LEAST_LIGHT) & (spots.peak >= _LEAST_PEAK), spots

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Flags = npt.NDArray[np.bool_]  # [N]
 Frames = npt.NDArray[np.uint8]  # [N, C, H, W]
-Light = npt.NDArray[np.float64]  # [N, H, W]
+Light = npt.NDArray[np.int16]  # [N, H, W]
 
 
 class Spots(NamedTuple):
@@ -30,7 +30,7 @@ def brightest_spot(light: Light) -> Spots:
     """Finds the 3x3 pixels with the most light in each picture, and the centre of their light.
 
     Args:
-        light: float64 [N, H, W], 0 wherever the thing cannot be.
+        light: int16 [N, H, W], from 0 to 3640, 0 wherever the thing cannot be.
     """
     count, width = len(light), light.shape[2]
     padded = np.pad(light, ((0, 0), (1, 1), (1, 1)))
@@ -42,11 +42,12 @@ def brightest_spot(light: Light) -> Spots:
     best = sums.argmax(axis=1)
     row, column = np.divmod(best, width)
     chosen = windows[np.arange(count), row, column]
-    total = np.maximum(chosen.sum(axis=(1, 2)), 1.0)
+    total = np.maximum(chosen.sum(axis=(1, 2)), 1)
     around = np.array([-1.0, 0.0, 1.0])
     x = column + (chosen.sum(axis=1) @ around) / total
     y = row + (chosen.sum(axis=2) @ around) / total
-    return Spots(sums[np.arange(count), best], chosen.max(axis=(1, 2)), x, y)
+    lights = sums[np.arange(count), best].astype(np.float64)
+    return Spots(lights, chosen.max(axis=(1, 2)).astype(np.float64), x, y)
 
 
 def bounces(there: Flags, ball: Spots, least: float) -> Flags:
