@@ -1,5 +1,7 @@
 """The bank of contexts: where dreams begin, on their device, the heads' memory burnt in."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,10 @@ _ROWS_AT_ONCE = 32  # few enough for a cache: burning in more at once takes long
 
 class ContextBank:
     """K contexts, of which a dream begins at any by a gather.
+
+    On a CPU the memory of the heads is burnt in for a few contexts at a time, when a dream first
+    begins at one of them: one dream needs few, and all of a bundled world's take a second. On other
+    devices it is burnt in at once: which are needed is known there alone.
 
     Attributes:
         size: K.
@@ -33,7 +39,8 @@ class ContextBank:
         self._world_model = world_model
         self._obs = contexts.obs.to(world_model.device, copy=True)
         self._actions = contexts.actions.to(world_model.device, copy=True)
-        self._memory = self._burn_in()
+        self._memory = LSTMState(*map(torch.clone, world_model.reward_end.initial_state(self.size)))
+        self._burn_in_all()
 
     def redraw(self, contexts: Contexts) -> None:
         """Puts other contexts in the place of these, and burns in the memory of the heads anew.
@@ -52,8 +59,7 @@ class ContextBank:
         # In place: what has recorded the addresses of these tensors goes on reading them.
         self._obs.copy_(contexts.obs)
         self._actions.copy_(contexts.actions)
-        for kept, burnt_in in zip(self._memory, self._burn_in(), strict=True):
-            kept.copy_(burnt_in)
+        self._burn_in_all()
 
     def begin(self, indices: Tensor) -> DreamState:
         """Returns the state of dreams that have just begun.
@@ -61,6 +67,8 @@ class ContextBank:
         Args:
             indices: int64 [N], the context of each.
         """
+        if self._waiting:
+            self._burn_in_for(indices)
         return DreamState(
             frames=self._obs[indices],
             actions=self._actions[indices],
@@ -71,10 +79,24 @@ class ContextBank:
             next_context=(indices + 1) % self.size,
         )
 
-    def _burn_in(self) -> LSTMState:
-        pairs = zip(self._obs.split(_ROWS_AT_ONCE), self._actions.split(_ROWS_AT_ONCE), strict=True)
-        states = [_remember(self._world_model, obs, actions) for obs, actions in pairs]
-        return LSTMState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+    def _burn_in_all(self) -> None:
+        """Forgets what was burnt in, and burns in all that cannot wait."""
+        blocks = range(0, self.size, _ROWS_AT_ONCE)
+        self._waiting = set(blocks)
+        if self._obs.device.type != "cpu":
+            self._burn_in(blocks)
+
+    def _burn_in_for(self, indices: Tensor) -> None:
+        needed = indices - indices % _ROWS_AT_ONCE
+        self._burn_in(self._waiting.intersection(needed.tolist()))
+
+    def _burn_in(self, blocks: Iterable[int]) -> None:
+        """Burns in blocks of contexts, each the same whenever it is done."""
+        for first in blocks:
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            burnt_in = _remember(self._world_model, self._obs[rows], self._actions[rows])
+            self._memory.h[rows], self._memory.c[rows] = burnt_in
+        self._waiting.difference_update(blocks)
 
 
 def _remember(world_model: WorldModel, obs: Tensor, actions: Tensor) -> LSTMState:

@@ -10,6 +10,7 @@ from dreamenv.dream.bank import ContextBank
 from dreamenv.dream.state import DreamState
 from dreamenv.errors import InputError
 from dreamenv.models.lstm import LSTMState
+from dreamenv.models.reward_end import RewardEndOutput
 
 
 def random_contexts(count: int, length: int, seed: int = 0) -> Contexts:
@@ -92,6 +93,33 @@ def test_the_memory_is_that_of_heads_that_walked_along_the_window(
     memory = remembered(small_world, contexts)
     assert len(memory.h.unique(dim=0)) == count
     assert_remembers(everything(ContextBank(small_world, contexts)), memory)
+
+
+def test_on_a_cpu_what_no_dream_has_begun_at_is_not_burnt_in(
+    small_world: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts, burnt_in = random_contexts(200, 3), []
+    reward_and_end = small_world.reward_and_end
+
+    def spy(obs: Tensor, actions: Tensor, next_obs: Tensor) -> RewardEndOutput:
+        burnt_in.append(len(obs))
+        return reward_and_end(obs, actions, next_obs)
+
+    monkeypatch.setattr(small_world, "reward_and_end", spy)
+    bank = ContextBank(small_world, contexts)
+    assert not burnt_in
+    first = bank.begin(torch.tensor([150, 150]))
+    assert sum(burnt_in) < 50
+    assert_equal(bank.begin(torch.tensor([150, 150])), first)
+    assert len(burnt_in) == 1
+    in_the_end = everything(bank)
+    everything(bank)
+    assert sum(burnt_in) == 200
+    assert_equal(everything(ContextBank(small_world, contexts)), in_the_end)
+    bank.redraw(contexts)
+    assert sum(burnt_in) == 400
+    everything(bank)
+    assert sum(burnt_in) == 600
 
 
 def test_of_a_single_frame_nothing_is_remembered(small_world: WorldModel) -> None:
