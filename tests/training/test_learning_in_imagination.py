@@ -113,7 +113,7 @@ def learning(env: str, out: Path) -> TrainConfig:
             final_episodes=200,
         ),
         world_model=TrainingConfig(
-            steps=700,
+            steps=500,
             batch_size=16,
             predictions=1,
             reward_end_length=8,
@@ -122,7 +122,7 @@ def learning(env: str, out: Path) -> TrainConfig:
             reward_end_optimiser=fast,
             ema_decay=0.99,
         ),
-        imagination=ActorCriticTrainingConfig(steps=90, num_envs=64, rollout_length=8),
+        imagination=ActorCriticTrainingConfig(steps=60, num_envs=64, rollout_length=8),
         denoiser=replace(
             start.denoiser,
             context_length=1,
