@@ -14,6 +14,14 @@ def test_finds_the_centre_of_light_between_pixels() -> None:
     assert spots.y[0] == pytest.approx(4.0)
 
 
+def test_the_light_is_that_of_nine_pixels() -> None:
+    light = np.zeros((1, 8, 9), np.int16)
+    light[0, 3:6, 4:7] = np.arange(1, 10).reshape(3, 3)
+    light[0, 0, 0] = 44  # brighter than any of them, and less than all
+    spots = brightest_spot(light)
+    assert (spots.light[0], spots.peak[0]) == (45.0, 9.0)
+
+
 def test_takes_the_brighter_of_two_in_each_picture() -> None:
     light = np.zeros((2, 8, 8), np.int16)
     light[0, 1, 1], light[0, 6, 6] = 1.0, 2.0
