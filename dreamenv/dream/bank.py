@@ -39,13 +39,17 @@ class ContextBank:
         self._world_model = world_model
         self._obs = contexts.obs.to(world_model.device, copy=True)
         self._actions = contexts.actions.to(world_model.device, copy=True)
-        self._memory = LSTMState(*map(torch.clone, world_model.reward_end.initial_state(self.size)))
-        self._burn_in_all()
+        # A dream may be made in inference mode and stepped out of it: this is written to in either.
+        with torch.inference_mode(False):
+            nothing = world_model.reward_end.initial_state(self.size)
+            self._memory = LSTMState(*map(torch.clone, nothing))
+        self._forget()
 
     def redraw(self, contexts: Contexts) -> None:
         """Puts other contexts in the place of these, and burns in the memory of the heads anew.
 
-        Call it with new contexts, or the old ones, once the world model has learned.
+        Call it with new contexts, or the old ones, once the world model has learned, and before it
+        learns on: on a CPU the memory is that of the weights when a dream begins.
 
         Raises:
             InputError: They are not as many, or not as long, or unfit for the world model.
@@ -59,7 +63,7 @@ class ContextBank:
         # In place: what has recorded the addresses of these tensors goes on reading them.
         self._obs.copy_(contexts.obs)
         self._actions.copy_(contexts.actions)
-        self._burn_in_all()
+        self._forget()
 
     def begin(self, indices: Tensor) -> DreamState:
         """Returns the state of dreams that have just begun.
@@ -79,8 +83,8 @@ class ContextBank:
             next_context=(indices + 1) % self.size,
         )
 
-    def _burn_in_all(self) -> None:
-        """Forgets what was burnt in, and burns in all that cannot wait."""
+    def _forget(self) -> None:
+        """Forgets what was burnt in, and burns in anew all that cannot wait."""
         blocks = range(0, self.size, _ROWS_AT_ONCE)
         self._waiting = set(blocks)
         if self._obs.device.type != "cpu":

@@ -30,7 +30,7 @@ def brightest_spot(light: Light) -> Spots:
     """Finds the 3x3 pixels with the most light in each picture, and the centre of their light.
 
     Args:
-        light: int16 [N, H, W], from 0 to 3640, 0 wherever the thing cannot be.
+        light: int16 [N, H, W], from 0 to 3640, so that nine add up, 0 wherever the thing cannot be.
     """
     count, width = len(light), light.shape[2]
     padded = np.pad(light, ((0, 0), (1, 1), (1, 1)))

@@ -122,6 +122,19 @@ def test_on_a_cpu_what_no_dream_has_begun_at_is_not_burnt_in(
     assert sum(burnt_in) == 600
 
 
+def test_it_may_be_made_in_inference_mode_and_used_out_of_it(
+    small_world: WorldModel,
+) -> None:
+    contexts = random_contexts(100, 3)
+    expected = everything(ContextBank(small_world, contexts))
+    with torch.inference_mode():
+        bank = ContextBank(small_world, contexts)
+        bank.begin(torch.tensor([0]))
+    assert_equal(everything(bank), expected)
+    with torch.inference_mode():
+        assert_equal(everything(bank), expected)
+
+
 def test_of_a_single_frame_nothing_is_remembered(small_world: WorldModel) -> None:
     config = small_world.config
     short = replace(config, denoiser=replace(config.denoiser, context_length=1))
