@@ -83,6 +83,10 @@ class ContextBank:
             next_context=(indices + 1) % self.size,
         )
 
+    def burn_in_all(self) -> None:
+        """Burns in at once what is still waiting, so that no later step takes longer for it."""
+        self._burn_in(sorted(self._waiting))
+
     def _forget(self) -> None:
         """Forgets what was burnt in, and burns in anew all that cannot wait."""
         blocks = range(0, self.size, _ROWS_AT_ONCE)

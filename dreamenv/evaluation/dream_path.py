@@ -73,4 +73,6 @@ class DreamPath:
             compile=self.compile,
         )
         dream.recorded = self.recorded
+        # What waits there would be done within some of the steps that are timed and counted.
+        dream.bank.burn_in_all()
         return dream

@@ -59,6 +59,8 @@ def time_faces(path: DreamPath, num_envs: int, seconds: float) -> Iterator[FaceS
         DreamVectorEnv(num_envs=num_envs, output=output, **options) for output in ("numpy", "torch")
     )
     for_sb3 = DreamVecEnv(num_envs=num_envs, **options)
+    for env in (vector, tensors, for_sb3):
+        env.dream.bank.burn_in_all()
     for env in (vector, tensors):
         env.reset(seed=0)
     for_sb3.seed(0)

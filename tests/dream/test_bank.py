@@ -120,6 +120,11 @@ def test_on_a_cpu_what_no_dream_has_begun_at_is_not_burnt_in(
     assert sum(burnt_in) == 400
     everything(bank)
     assert sum(burnt_in) == 600
+    bank.redraw(contexts)
+    bank.burn_in_all()
+    assert sum(burnt_in) == 800
+    everything(bank)
+    assert sum(burnt_in) == 800
 
 
 def test_it_may_be_made_in_inference_mode_and_used_out_of_it(

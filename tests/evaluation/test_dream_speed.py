@@ -1,11 +1,13 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import ConfigError
 from dreamenv.evaluation import dream_path, dream_speed
 from dreamenv.evaluation.dream_path import DreamPath
@@ -71,6 +73,7 @@ def test_compiling_is_timed_apart_and_stands_beside_the_eager_step(
 
     class FakeDream:
         num_envs, device = 4, torch.device("cpu")
+        bank = SimpleNamespace(burn_in_all=lambda: None)
 
         def __init__(self, seconds: float, compile: bool) -> None:
             self._seconds, self._first = seconds, 50.0 if compile else 0.0
@@ -106,6 +109,12 @@ def test_flops_are_of_one_frame(path: DreamPath) -> None:
     assert counted <= count_flops(path) < 1.1 * counted
     levels = DreamPath(path.folder, "cpu", denoising_steps=4)
     assert 1.2 * count_flops(path) < count_flops(levels) < 2 * count_flops(path)
+
+
+def test_flops_are_those_of_the_step_however_many_contexts_there_are(path: DreamPath) -> None:
+    few, frames = count_flops(path), torch.zeros(200, 5, 3, 16, 16, dtype=torch.uint8)
+    Contexts(frames, torch.zeros(200, 5, dtype=torch.int64)).save(path.folder)
+    assert count_flops(path) == few
 
 
 def test_flops_of_the_memory_of_the_heads_are_counted(
