@@ -16,6 +16,7 @@ _ABOVE_BRICKS = slice(11, 17)
 _BRICKS = slice(17, 29)
 _BELOW_BRICKS = slice(29, 57)
 _PADDLE = 58
+_LONG = 8  # columns of it
 _COURT = slice(4, 60)
 _LEFT_WALL, _RIGHT_WALL = 3.6, 60.0
 _LANDING = 56.0
@@ -162,6 +163,9 @@ class RashPlayer(Player):
 def _find_paddle(obs: Frames) -> Places:
     light = obs[:, 0, _PADDLE, _COURT].astype(np.float64)
     places = np.arange(_COURT.start, _COURT.stop)
+    # Dreams leave traces where it was, which are faint, but many.
+    brightest = places[light.argmax(axis=1), None]
+    light = np.where(np.abs(places - brightest) <= _LONG, light, 0)
     middle: Places = (light * places).sum(axis=1) / np.maximum(light.sum(axis=1), 1)
     return middle
 

@@ -15,6 +15,7 @@ _SERVE, _UP, _DOWN = 1, 2, 3
 _COURT = slice(11, 58)
 _BETWEEN = slice(9, 55)
 _PADDLE = slice(56, 58)
+_LONG = 5  # rows of it
 _TOP_WALL, _BOTTOM_WALL = 10.5, 58.0
 _LANDING = 55.0
 
@@ -148,6 +149,9 @@ def _find_paddle(obs: Frames) -> Places:
     green = obs[:, 1, _COURT, _PADDLE].astype(np.float64).sum(axis=2)
     light = (green - 2 * _GROUND_GREEN).clip(0)
     places = np.arange(_COURT.start, _COURT.stop)
+    # Dreams leave traces where it was, which are faint, but many.
+    brightest = places[light.argmax(axis=1), None]
+    light = np.where(np.abs(places - brightest) <= _LONG, light, 0)
     middle: Places = (light * places).sum(axis=1) / np.maximum(light.sum(axis=1), 1)
     return middle
 

@@ -128,6 +128,22 @@ def test_dreams_begin_before_a_wall_that_is_nearly_whole(
     assert np.array_equal(weigh_launches(frames), weigh_launches(played[0]))
 
 
+def test_faint_traces_in_a_dream_do_not_lead_the_player_astray(
+    played: tuple[Frames, npt.NDArray[np.int64], float],
+) -> None:
+    frames = played[0]
+    traces = np.random.default_rng(0).integers(0, 12, (3, 56))
+    traced = frames.copy()
+    traced[:, :, 58, 4:60] = np.minimum(frames[:, :, 58, 4:60].astype(int) + traces, 255)
+    clean, astray = Player(), Player()
+    same = [
+        clean.act(frames[step, None], np.array([step == 0]))
+        == astray.act(traced[step, None], np.array([step == 0]))
+        for step in range(len(frames))
+    ]
+    assert np.mean(same) > 0.95
+
+
 def test_players_differ_in_what_they_dare() -> None:
     assert Player.spread < BoldPlayer.spread < RashPlayer.spread
 

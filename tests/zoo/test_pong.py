@@ -106,5 +106,21 @@ def test_the_player_keeps_the_ball_in_play(
     assert sum(point < 0 for point in played[2]) <= 3
 
 
+def test_faint_traces_in_a_dream_do_not_lead_the_player_astray(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames = played[0]
+    traces = np.random.default_rng(0).integers(0, 12, (3, 47, 2))
+    traced = frames.copy()
+    traced[:, :, 11:58, 56:58] = np.minimum(frames[:, :, 11:58, 56:58].astype(int) + traces, 255)
+    clean, astray = Player(), Player()
+    same = [
+        clean.act(frames[step, None], np.array([step == 0]))
+        == astray.act(traced[step, None], np.array([step == 0]))
+        for step in range(_STEPS)
+    ]
+    assert np.mean(same) > 0.95
+
+
 def test_players_differ_in_what_they_dare() -> None:
     assert Player.spread < BoldPlayer.spread
