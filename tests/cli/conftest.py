@@ -1,6 +1,7 @@
+import multiprocessing
 import os
+import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,25 +35,55 @@ def tiny() -> list[str]:
     return PLAYED + TINY
 
 
+# What commands import of others takes seconds: a server has it, and each command is a fork of it.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    "torch torch.utils.tensorboard gymnasium ale_py cv2 imageio.v3 tyro stable_baselines3".split()
+)
+
+_COMMAND = """
+import multiprocessing, os, runpy, sys
+
+multiprocessing.set_start_method(None, force=True)
+os.chdir(folder)
+os.environ.clear()
+os.environ.update(environment)
+for number, name in (1, "stdout"), (2, "stderr"):
+    os.dup2(os.open(printed + "/" + name, os.O_WRONLY | os.O_CREAT), number)
+sys.path.insert(0, "")  # as -m and -c have it
+sys.argv = ["dreamenv", *arguments]
+if python is None:
+    runpy.run_module("dreamenv", run_name="__main__")
+else:
+    exec(python, {"__name__": "__main__"})
+"""
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """Runs the command line in an empty folder, as a process of its own."""
 
     def run(*arguments: str, python: str | None = None) -> subprocess.CompletedProcess[str]:
-        start = ["-m", "dreamenv"] if python is None else ["-c", python]
-        return subprocess.run(
-            [sys.executable, *start, *arguments],
-            cwd=tmp_path,
-            env=os.environ
-            | {
-                "DREAMENV_HOME": str(tmp_path / "home"),
-                "XDG_RUNTIME_DIR": str(tmp_path),  # else SDL says on stderr that it has none
-                "COLUMNS": "200",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        printed = tmp_path_factory.mktemp("printed")
+        settings = {
+            "DREAMENV_HOME": str(tmp_path / "home"),
+            "XDG_RUNTIME_DIR": str(tmp_path),  # else SDL says on stderr that it has none
+            "COLUMNS": "200",
+        }
+        names = {
+            "folder": str(tmp_path),
+            "environment": os.environ | settings,
+            "printed": str(printed),
+            "arguments": arguments,
+            "python": python,
+        }
+        process = _FORKS.Process(target=exec, args=(_COMMAND, names))
+        process.start()
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+            pytest.fail(f"dreamenv {shlex.join(arguments)} took more than two minutes")
+        texts = [(printed / name).read_text() for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess(arguments, process.exitcode, *texts)
 
     return run
