@@ -78,7 +78,11 @@ class Cropper:
         first = torch.arange(len(obs), device=obs.device)[:, None, None]
         # Indices around slices put what they index in front: [B, size, size, T, C].
         squares = obs[first, :, :, rows[:, :, None], columns[:, None, :]]
-        return replace(segments, obs=squares.permute(0, 3, 4, 1, 2).contiguous())
+        return replace(
+            segments,
+            obs=squares.permute(0, 3, 4, 1, 2).contiguous(),
+            corner=segments.corner + torch.stack([tops, lefts], dim=1),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what `load_state_dict` needs to go on with the very next squares."""

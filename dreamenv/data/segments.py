@@ -26,6 +26,10 @@ class Segments:
         rewards: float32 [B, T].
         ends: bool [B, T]; whether the episode terminated (not: was truncated) at that step.
         mask: bool [B, T]; whether it is a step of the episode.
+        since_reward: int64 [B, T]; how many steps before the frame the episode's last reward came,
+            with its sign (1 or -1 for the step that led to it), 0 for none.
+        corner: int64 [B, 2]; row and column of the whole frame at which these begin: 0 and 0, but
+            of squares that were cut out.
     """
 
     obs: Tensor
@@ -33,11 +37,12 @@ class Segments:
     rewards: Tensor
     ends: Tensor
     mask: Tensor
+    since_reward: Tensor
+    corner: Tensor
 
     def part(self, share: Share) -> "Segments":
         """Returns a share of the windows."""
-        tensors = self.obs, self.actions, self.rewards, self.ends, self.mask
-        return Segments(*(share.of(tensor) for tensor in tensors))
+        return Segments(*(share.of(tensor) for tensor in vars(self).values()))
 
 
 def joined(first: Segments, second: Segments) -> Segments:
@@ -69,6 +74,8 @@ def segments_at(rows: Rows, episodes: Tensor, starts: Tensor, length: int) -> Se
         rewards=rows.rewards[near],
         ends=rows.ends[near],
         mask=rows.is_step[near],
+        since_reward=rows.since_reward[near],
+        corner=torch.zeros(len(starts), 2, dtype=torch.int64, device=rows.device),
     )
 
 

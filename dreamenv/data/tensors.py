@@ -30,6 +30,8 @@ class Rows:
         rewards: float32 [N], on the device; 0 without a step.
         ends: bool [N], on the device; whether the step terminated the episode.
         is_step: bool [N], on the device; whether a step was taken from the frame.
+        since_reward: int64 [N], on the device; how many steps before the frame the last reward of
+            the episode came, with its sign (1 or -1 for the step that led to it), 0 for none.
         first_rows: int64 [E], on the CPU; the row of each episode's first frame.
         lengths: int64 [E], on the CPU; the number of steps of each episode.
         held_out: bool [E], on the CPU; whether the episode is kept for validation.
@@ -40,6 +42,7 @@ class Rows:
     rewards: Tensor
     ends: Tensor
     is_step: Tensor
+    since_reward: Tensor
     first_rows: Tensor
     lengths: Tensor
     held_out: Tensor
@@ -105,11 +108,13 @@ class ReplayTensors:
         self._rewards = MemoryStore((), torch.float32, device)
         self._ends = MemoryStore((), torch.bool, device)
         self._is_step = MemoryStore((), torch.bool, device)
+        self._since_reward = MemoryStore((), torch.int64, device)
         self._first_rows = MemoryStore((), torch.int64, cpu)
         self._lengths = MemoryStore((), torch.int64, cpu)
         self._held_out = MemoryStore((), torch.bool, cpu)
         self._frames.append(torch.full((1, *frame_shape), PADDING_LEVEL, dtype=torch.uint8))
         self._put_steps(0, _NO_STEP)
+        self._since_reward.append(torch.zeros(1, dtype=torch.int64))
         self._rows = self._current_rows()
 
     @property
@@ -136,6 +141,7 @@ class ReplayTensors:
         self._frames.append(torch.from_numpy(episode.obs))
         for column, steps in zip(self._columns, _steps(episode), strict=True):
             column.append(steps)
+        self._since_reward.append(_since_reward(episode))
         self._first_rows.append(torch.tensor([first_row]))
         self._lengths.append(torch.tensor([len(episode)]))
         self._held_out.append(torch.tensor([held_out]))
@@ -150,7 +156,9 @@ class ReplayTensors:
         place = len(self._lengths.tensor) - 1
         length = int(self._lengths.tensor[place])
         self._frames.append(torch.from_numpy(episode.obs[length + 1 :]))
-        self._put_steps(int(self._first_rows.tensor[place]), _steps(episode))
+        first_row = int(self._first_rows.tensor[place])
+        self._put_steps(first_row, _steps(episode))
+        self._since_reward.rewrite(first_row, _since_reward(episode))
         self._lengths.rewrite(place, torch.tensor([len(episode)]))
         self._rows = self._current_rows()
 
@@ -168,6 +176,7 @@ class ReplayTensors:
             last_row = int(self._first_rows.tensor[num_episodes - 1]) + last_length
         self._frames.truncate(last_row + 1)
         self._put_steps(last_row, _NO_STEP)
+        self._since_reward.rewrite(last_row + 1, self._since_reward.tensor[:0])
         self._lengths.rewrite(0, kept)
         for column in (self._first_rows, self._held_out):
             column.rewrite(num_episodes, column.tensor[:0])
@@ -189,6 +198,7 @@ class ReplayTensors:
             rewards=self._rewards.tensor,
             ends=self._ends.tensor,
             is_step=self._is_step.tensor,
+            since_reward=self._since_reward.tensor,
             first_rows=self._first_rows.tensor,
             lengths=self._lengths.tensor,
             held_out=self._held_out.tensor,
@@ -204,3 +214,14 @@ def _steps(episode: Episode) -> _Steps:
         ends=(steps == len(episode) - 1) & episode.terminated,
         is_step=steps < len(episode),
     )
+
+
+def _since_reward(episode: Episode) -> Tensor:
+    """Returns what `Rows` has of the T + 1 frames of an episode: int64 [T + 1]."""
+    signs = torch.from_numpy(episode.rewards).sign().long()
+    after = torch.arange(1, len(signs) + 1)
+    # The frame after the last reward up to each frame; 0 where there was none.
+    last = torch.where(signs != 0, after, 0).cummax(dim=0).values
+    since = (after - last + 1) * signs[(last - 1).clamp(min=0)]
+    since = torch.where(last > 0, since, 0)
+    return torch.cat([torch.zeros(1, dtype=torch.int64), since])

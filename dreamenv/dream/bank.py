@@ -39,6 +39,7 @@ class ContextBank:
         self._world_model = world_model
         self._obs = contexts.obs.to(world_model.device, copy=True)
         self._actions = contexts.actions.to(world_model.device, copy=True)
+        self._since_reward = _since_reward(contexts).to(world_model.device, copy=True)
         # A dream may be made in inference mode and stepped out of it: this is written to in either.
         with torch.inference_mode(False):
             nothing = world_model.reward_end.initial_state(self.size)
@@ -63,6 +64,7 @@ class ContextBank:
         # In place: what has recorded the addresses of these tensors goes on reading them.
         self._obs.copy_(contexts.obs)
         self._actions.copy_(contexts.actions)
+        self._since_reward.copy_(_since_reward(contexts))
         self._forget()
 
     def begin(self, indices: Tensor) -> DreamState:
@@ -80,6 +82,7 @@ class ContextBank:
             c=self._memory.c[indices],
             steps=torch.zeros_like(indices),
             ended=torch.zeros_like(indices, dtype=torch.bool),
+            since_reward=self._since_reward[indices],
             next_context=(indices + 1) % self.size,
         )
 
@@ -112,6 +115,12 @@ def _remember(world_model: WorldModel, obs: Tensor, actions: Tensor) -> LSTMStat
     if obs.shape[1] == 1:
         return world_model.reward_end.initial_state(len(obs))
     return world_model.reward_and_end(obs[:, :-1], actions[:, :-1], obs[:, 1:]).state
+
+
+def _since_reward(contexts: Contexts) -> Tensor:
+    if contexts.since_reward is None:
+        return torch.zeros(len(contexts.actions), dtype=torch.int64)
+    return contexts.since_reward
 
 
 def _check(world_model: WorldModel, contexts: Contexts) -> None:

@@ -40,10 +40,13 @@ class Contexts:
         obs: uint8 [K, L, C, H, W], oldest first. Before the first frame of an episode a window is
             mid grey (128), as in training.
         actions: int64 [K, L]; the action taken at each frame. The last is the agent's to replace.
+        since_reward: int64 [K]; how many steps before the last frame the last reward came, with its
+            sign (1 or -1 for the step that led to it), 0 for none. None is none anywhere.
     """
 
     obs: Tensor
     actions: Tensor
+    since_reward: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.obs.dtype != torch.uint8 or self.obs.ndim != 5 or len(self.obs) == 0:
@@ -55,6 +58,12 @@ class Contexts:
             raise InputError(
                 f"actions is {self.actions.dtype} {list(self.actions.shape)}; it must be "
                 f"torch.int64 {list(self.obs.shape[:2])}"
+            )
+        since = self.since_reward
+        if since is not None and (since.dtype != torch.int64 or since.shape != self.obs.shape[:1]):
+            raise InputError(
+                f"since_reward is {since.dtype} {list(since.shape)}; it must be torch.int64 "
+                f"[{len(self.obs)}]"
             )
 
     @classmethod
@@ -87,12 +96,14 @@ class Contexts:
         if favoured is not None:
             sampler.favour(favoured, 1)
         segments = sampler.sample()
-        return cls(segments.obs.cpu(), segments.actions.cpu())
+        since_reward = segments.since_reward[:, -1]
+        return cls(segments.obs.cpu(), segments.actions.cpu(), since_reward.cpu())
 
     def save(self, folder: Path) -> None:
         """Writes the windows into a world model's folder, as a compressed `.npz`."""
+        given = {name: each for name, each in vars(self).items() if each is not None}
         np.savez_compressed(
-            folder / CONTEXTS_FILE, obs=self.obs.numpy(), actions=self.actions.numpy()
+            folder / CONTEXTS_FILE, **{name: each.numpy() for name, each in given.items()}
         )
 
     @classmethod
@@ -105,7 +116,12 @@ class Contexts:
         path = committed_path(Path(folder), CONTEXTS_FILE)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(torch.from_numpy(arrays["obs"]), torch.from_numpy(arrays["actions"]))
+                since = arrays.get("since_reward")
+                return cls(
+                    torch.from_numpy(arrays["obs"]),
+                    torch.from_numpy(arrays["actions"]),
+                    None if since is None else torch.from_numpy(since),
+                )
         except _UNREADABLE as error:
             raise FormatError(
                 f"{path} holds no contexts of dreams ({error}); restore or fit the world model"

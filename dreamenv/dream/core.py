@@ -19,6 +19,7 @@ from dreamenv.dream.step import DreamStep
 from dreamenv.errors import ConfigError, InputError, StateError
 from dreamenv.models.categorical import draw_categorical
 from dreamenv.models.lstm import LSTMState
+from dreamenv.models.reward_memory import later
 from dreamenv.models.world_model import WorldModel
 from dreamenv.share import WHOLE, Share
 
@@ -277,6 +278,7 @@ class Dream:
         frame = self._networks.next_obs(
             state.frames[:, -length:],
             taken[:, -length:],
+            since_reward=state.since_reward,
             sampler=self.sampler,
             generator=self.generator,
             share=self.share,
@@ -291,6 +293,7 @@ class Dream:
             actions=torch.cat([taken[:, 1:], torch.zeros_like(actions)[:, None]], dim=1),
             h=outcome.state.h,
             c=outcome.state.c,
+            since_reward=later(state.since_reward, reward),
             steps=state.steps + 1,
             ended=state.ended,
             next_context=self._draw_contexts(),

@@ -16,6 +16,7 @@ class DreamState:
         actions: int64 [N, L], the action taken at each; the last is yet to be chosen.
         h: float32 [N, D], the hidden state of the heads' LSTM.
         c: float32 [N, D], its cell state.
+        since_reward: int64 [N], how many steps ago the last reward came, with its sign; 0 for none.
         steps: int64 [N], steps since the dream began.
         ended: bool [N], whether it has ended and not begun anew.
         next_context: int64 [N], the context of the bank that it would begin anew from.
@@ -25,6 +26,7 @@ class DreamState:
     actions: Tensor
     h: Tensor
     c: Tensor
+    since_reward: Tensor
     steps: Tensor
     ended: Tensor
     next_context: Tensor

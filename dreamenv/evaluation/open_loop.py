@@ -15,6 +15,7 @@ from dreamenv.data.tensors import Rows
 from dreamenv.evaluation.ball import Balls, Detector
 from dreamenv.evaluation.windows import Windows
 from dreamenv.models.lstm import LSTMState
+from dreamenv.models.reward_memory import later
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel
 
@@ -56,33 +57,55 @@ class OpenLoop:
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
+class DreamtStep(NamedTuple):
+    """A step of N dreams.
+
+    Attributes:
+        frame: uint8 [N, C, H, W].
+        signs: int64 [N], of rewards, the likeliest: 0 for -1, 1 for 0, 2 for 1.
+        ends: bool [N], likewise the likeliest.
+    """
+
+    frame: Tensor
+    signs: Tensor
+    ends: Tensor
+
+
 @torch.no_grad()
 def dream_along(
     world_model: WorldModel,
-    context: Tensor,
-    actions: Tensor,
+    segment: Segments,
     *,
     sampler: SamplerConfig | None = None,
     generator: torch.Generator | None = None,
-) -> Iterator[Tensor]:
-    """Dreams on from N contexts along given actions.
+) -> Iterator[DreamtStep]:
+    """Dreams on from the first L frames of N windows, along the actions of all.
 
-    Frames go on whether an end is predicted or not.
+    Frames go on whether an end is predicted or not. The likeliest rewards are those that the world
+    model remembers.
 
     Args:
         world_model: What is dreamt.
-        context: uint8 [N, L, C, H, W], oldest first.
-        actions: int64 [N, L - 1 + T], those at the frames of the context, and on from there.
+        segment: The windows, of L + T frames.
         sampler: The noise levels; the model's own if None.
         generator: Where chance comes from, on the model's device.
 
     Yields:
-        T frames, uint8 [N, C, H, W].
+        T steps.
     """
-    for taken in actions.unfold(1, context.shape[1], 1).unbind(1):  # T times [N, L]
-        frame = world_model.next_obs(context, taken, sampler=sampler, generator=generator)
+    length = world_model.config.denoiser.context_length
+    context, since_reward = segment.obs[:, :length], segment.since_reward[:, length - 1]
+    state = _remember(world_model, segment, length)
+    for taken in segment.actions[:, :-1].unfold(1, length, 1).unbind(1):  # T times [N, L]
+        frame = world_model.next_obs(
+            context, taken, since_reward=since_reward, sampler=sampler, generator=generator
+        )
+        outcome = world_model.reward_and_end(context[:, -1:], taken[:, -1:], frame[:, None], state)
+        signs = outcome.reward_logits[:, 0].argmax(dim=1)
+        ends = outcome.end_logits[:, 0].argmax(dim=1) == 1
+        state, since_reward = outcome.state, later(since_reward, signs - 1)
         context = torch.cat([context[:, 1:], frame[:, None]], dim=1)
-        yield frame
+        yield DreamtStep(frame, signs, ends)
 
 
 def dream_windows(
@@ -117,14 +140,10 @@ def dream_windows(
     ):
         # At the last of these frames no action is taken.
         segment = segments_at(rows, batch.episodes, batch.starts, context_length + horizon)
-        frames = dream_along(
-            world_model,
-            segment.obs[:, :context_length],
-            segment.actions[:, :-1],
-            sampler=sampler,
-            generator=generator,
+        dreamt = dream_along(world_model, segment, sampler=sampler, generator=generator)
+        compared = _compare(
+            segment, context_length, dreamt, kept.to(rows.device), detector, on_step
         )
-        compared = _compare(world_model, segment, frames, kept.to(rows.device), detector, on_step)
         parts.append(compared)
     return OpenLoop.joined(parts)
 
@@ -148,25 +167,22 @@ class _Step(NamedTuple):
 
 @torch.no_grad()
 def _compare(
-    world_model: WorldModel,
     segment: Segments,
-    frames: Iterator[Tensor],
+    length: int,
+    dreamt_steps: Iterator[DreamtStep],
     kept: Tensor,
     detector: Detector | None,
     on_step: Callable[[], None],
 ) -> OpenLoop:
-    length = world_model.config.denoiser.context_length
-    state = _remember(world_model, segment, length)
-    last, steps = segment.obs[:, length - 1], []
-    for step, frame in enumerate(frames):
-        real, action = segment.obs[:, length + step], segment.actions[:, length - 1 + step]
-        outcome = world_model.reward_and_end(last[:, None], action[:, None], frame[:, None], state)
-        last, state = frame, outcome.state
+    steps = []
+    for real, (frame, signs, ends) in zip(
+        segment.obs[:, length:].unbind(1), dreamt_steps, strict=True
+    ):
         dreamt_balls, real_balls = _find_balls(detector, frame), _find_balls(detector, real)
         compared = _Step(
             squared_errors=(frame.float() - real.float()).square().mean(dim=(1, 2, 3)),
-            signs=outcome.reward_logits[:, 0].argmax(dim=1),
-            ends=outcome.end_logits[:, 0].argmax(dim=1) == 1,
+            signs=signs,
+            ends=ends,
             dreamt_balls=torch.from_numpy(dreamt_balls.there),
             real_balls=torch.from_numpy(real_balls.there),
             near_balls=torch.from_numpy(dreamt_balls.near(real_balls)),

@@ -5,7 +5,9 @@ As a world model: Alonso et al., "Diffusion for World Modeling" (DIAMOND), NeurI
 The change as target: Price et al., "GenCast", 2024, who diffuse the normalised residual.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -27,11 +29,17 @@ from dreamenv.models.blocks import (
     unfold_frames,
 )
 from dreamenv.models.frames import quantise, quantise_down, to_float
+from dreamenv.models.place_maps import PlaceMaps
+from dreamenv.models.reward_memory import RewardEmbedding
 from dreamenv.padding import PADDING_LEVEL
 from dreamenv.share import Share
 
 _GREY = to_float(torch.tensor(PADDING_LEVEL, dtype=torch.uint8)).item()
 _LARGEST_CHANGE = 50.0  # standard deviations
+# Share of predictions that are learned by one choice, whether it is the best or not. Otherwise a
+# choice that draws what never comes is never told: another one is better.
+_ANY_CHOICE = 0.1
+_FIRST_CHOICES = 0.3  # what embedded choices differ by at first, where noise levels have about 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,20 @@ class DenoiserConfig(Config):
             the last frame, and the changes between the frames before it, in the unit of the
             target, which must be `change`. It says the same, and what moved stands out. Before an
             episode's first frame nothing does.
+        reward_memory: How many steps the network is told the sign of the last reward, and how long
+            ago it came; 0 for never.
+        choices: K, among how many possible futures a frame is chosen: the network is told a number
+            below K, drawn anew for each frame of a dream. One evaluation of the denoiser returns
+            the mean of what may come, which is no frame where a ball may come up in any of
+            several places; with a choice, it is the mean of what that choice stands for. What it
+            stands for is learned: see `tried_choices`. 0 for none.
+        tried_choices: How many choices, drawn for each prediction, are tried in training, all where
+            there are no more. In nine of ten predictions the one with the least error is learned,
+            in the tenth any one
+            (Guzman-Rivera et al., "Multiple Choice Learning", NIPS 2012; Rupprecht et al.,
+            "Learning in an Uncertain World", ICCV 2017).
+        place_maps: How many learned maps of the frame are mixed by the condition, and shown to the
+            network: see `PlaceMaps`. 0 for none.
         sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
         sigma_offset: σ_off, the noise added to whole channels in training.
         log_sigma_mean: Mean of log σ in training.
@@ -76,6 +98,10 @@ class DenoiserConfig(Config):
     fold: int = 1
     target: Literal["frame", "change"] = "frame"
     past: Literal["frames", "changes"] = "frames"
+    reward_memory: int = 0
+    choices: int = 0
+    tried_choices: int = 4
+    place_maps: int = 0
     sigma_data: float = 0.5
     sigma_offset: float = 0.3
     log_sigma_mean: float = -0.4
@@ -100,6 +126,11 @@ class DenoiserConfig(Config):
             raise ConfigError(f"past is {self.past!r}; it must be 'frames' or 'changes'")
         if self.past == "changes" and self.target != "change":
             raise ConfigError("past is 'changes', which only a target of 'change' has a unit for")
+        for name in "reward_memory", "choices", "place_maps":
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.tried_choices < 1:
+            raise ConfigError(f"tried_choices is {self.tried_choices}; it must be at least 1")
         if self.sigma_data <= 0 or self.sigma_offset < 0:
             raise ConfigError(
                 f"sigma_data is {self.sigma_data} and sigma_offset {self.sigma_offset}; the "
@@ -150,12 +181,14 @@ class TrainingNoise:
         offset: float32 [P, B, C, 1, 1], standard normal: one number a channel.
         pixel: float32 [P, B, C, H, W], standard normal.
         starts: bool [P, B], where the input is `pixel` alone; None for nowhere.
+        choices: int64 [P, B, tried], those that are tried; None where there are none.
     """
 
     sigma: Tensor
     offset: Tensor
     pixel: Tensor
     starts: Tensor | None = None
+    choices: Tensor | None = None
 
     def part(self, share: Share) -> "TrainingNoise":
         """Returns the noise of a share of the segments."""
@@ -164,6 +197,7 @@ class TrainingNoise:
             offset=share.of(self.offset, 1),
             pixel=share.of(self.pixel, 1),
             starts=None if self.starts is None else share.of(self.starts, 1),
+            choices=None if self.choices is None else share.of(self.choices, 1),
         )
 
 
@@ -174,23 +208,45 @@ class DenoiserNetwork(nn.Module):
         config: The architecture.
         obs_channels: C, channels of a frame.
         num_actions: The number of actions.
+        size: H and W of whole frames.
     """
 
-    def __init__(self, config: DenoiserConfig, obs_channels: int, num_actions: int) -> None:
+    def __init__(
+        self, config: DenoiserConfig, obs_channels: int, num_actions: int, size: tuple[int, int]
+    ) -> None:
         super().__init__()
         cond, length, first = config.cond_channels, config.context_length, config.channels[0]
         squares = config.fold**2
         self.fold = config.fold
         self.noise_embedding = FourierFeatures(cond)
         self.action_embedding = ActionEmbedding(num_actions, cond // length)
+        memory = config.reward_memory
+        self.reward_embedding = RewardEmbedding(memory, cond) if memory > 0 else None
         self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
+        self.choice_embedding: nn.Embedding | None = None
+        if config.choices > 0:
+            self.choice_embedding = nn.Embedding(config.choices, cond)
+            nn.init.normal_(self.choice_embedding.weight, std=_FIRST_CHOICES)
+        self.place_maps: PlaceMaps | None = None
+        if config.place_maps > 0:
+            folded = -(-size[0] // config.fold), -(-size[1] // config.fold)
+            self.place_maps = PlaceMaps(config.place_maps, first, folded, cond)
         self.conv_in = conv3x3((length + 1) * obs_channels * squares, first)
         self.unet = UNet(config.levels, cond)
         self.norm_out = group_norm(first) if config.norm == "group" else nn.Identity()
         self.conv_out = conv3x3(first, obs_channels * squares)
         nn.init.zeros_(self.conv_out.weight)
 
-    def forward(self, noisy: Tensor, c_noise: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+    def forward(
+        self,
+        noisy: Tensor,
+        c_noise: Tensor,
+        context: Tensor,
+        actions: Tensor,
+        since_reward: Tensor | None = None,
+        choice: Tensor | None = None,
+        corner: Tensor | None = None,
+    ) -> Tensor:
         """Runs the network on scaled inputs.
 
         Args:
@@ -198,21 +254,42 @@ class DenoiserNetwork(nn.Module):
             c_noise: float [N].
             context: float [N, L, C, H, W], the past as `DenoiserConfig.past` has it.
             actions: int64 [N, L], the action taken at each of them.
+            since_reward: int64 [N], as `later` counts at the last of them; None where there was
+                no reward.
+            choice: int64 [N], below `DenoiserConfig.choices`; None for the first.
+            corner: int64 [N, 2], row and column of the frame at which these squares were cut out;
+                None where they are whole.
 
         Returns:
             float [N, C, H, W].
         """
-        condition = self._condition(c_noise, actions)
+        condition = self._condition(c_noise, actions, since_reward, choice)
         x = torch.cat([context.flatten(1, 2), noisy], dim=1)
-        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
+        x = self.conv_in(fold_frames(x, self.fold))
+        if self.place_maps is not None:
+            corner = None if corner is None else corner // self.fold
+            x = x + self.place_maps(condition, corner, (x.shape[-2], x.shape[-1]))
+        x = self.unet(x, condition)
         x = self.conv_out(F.silu(self.norm_out(x)))
         return unfold_frames(x, self.fold, (noisy.shape[-2], noisy.shape[-1]))
 
-    def _condition(self, c_noise: Tensor, actions: Tensor) -> Tensor:
+    def _condition(
+        self,
+        c_noise: Tensor,
+        actions: Tensor,
+        since_reward: Tensor | None,
+        choice: Tensor | None,
+    ) -> Tensor:
         noise = self.noise_embedding(c_noise)
         embedded = self.action_embedding(actions).flatten(1)
         # A context length that does not divide the condition leaves its last entries to the noise.
         embedded = F.pad(embedded, (0, noise.shape[1] - embedded.shape[1]))
+        if self.reward_embedding is not None:
+            since = torch.zeros_like(actions[:, -1]) if since_reward is None else since_reward
+            embedded = embedded + self.reward_embedding(since)
+        if self.choice_embedding is not None:
+            chosen = torch.zeros_like(actions[:, -1]) if choice is None else choice
+            embedded = embedded + self.choice_embedding(chosen)
         condition: Tensor = self.condition(noise + embedded)
         return condition
 
@@ -226,6 +303,7 @@ class Denoiser(nn.Module):
         config: The architecture and the training noise.
         obs_channels: C, channels of a frame.
         num_actions: The number of actions.
+        size: H and W of whole frames; only `DenoiserConfig.place_maps` depend on it.
 
     Attributes:
         change_std: float32 [], the unit of targets of kind `change`: the standard deviation over
@@ -234,10 +312,16 @@ class Denoiser(nn.Module):
 
     change_std: Tensor
 
-    def __init__(self, config: DenoiserConfig, obs_channels: int, num_actions: int) -> None:
+    def __init__(
+        self,
+        config: DenoiserConfig,
+        obs_channels: int,
+        num_actions: int,
+        size: tuple[int, int] = (64, 64),
+    ) -> None:
         super().__init__()
         self.config = config
-        self.network = DenoiserNetwork(config, obs_channels, num_actions)
+        self.network = DenoiserNetwork(config, obs_channels, num_actions, size)
         if config.target == "change":
             self.register_buffer("change_std", torch.ones(()))
 
@@ -254,7 +338,14 @@ class Denoiser(nn.Module):
         return Preconditioners(1 / variance.sqrt(), total * c_skip.sqrt(), c_skip, total.log() / 4)
 
     def run_network(
-        self, noisy: Tensor, factors: Preconditioners, context: Tensor, actions: Tensor
+        self,
+        noisy: Tensor,
+        factors: Preconditioners,
+        context: Tensor,
+        actions: Tensor,
+        since_reward: Tensor | None = None,
+        choice: Tensor | None = None,
+        corner: Tensor | None = None,
     ) -> Tensor:
         """Runs F on a noisy target.
 
@@ -263,15 +354,27 @@ class Denoiser(nn.Module):
             factors: For the noise level of each.
             context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
             actions: int64 [N, L].
+            since_reward: int64 [N], as `later` counts; None where there was no reward.
+            choice: int64 [N]; None for the first.
+            corner: int64 [N, 2], where in the frame they begin; None for whole frames.
 
         Returns:
             float32 [N, C, H, W].
         """
-        scaled = _each(factors.c_in) * noisy
-        output: Tensor = self.network(scaled, factors.c_noise, self._past(context), actions)
+        scaled, past = _each(factors.c_in) * noisy, self._past(context)
+        told = since_reward, choice, corner
+        output: Tensor = self.network(scaled, factors.c_noise, past, actions, *told)
         return output.float()
 
-    def forward(self, noisy: Tensor, sigma: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+    def forward(
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        context: Tensor,
+        actions: Tensor,
+        since_reward: Tensor | None = None,
+        choice: Tensor | None = None,
+    ) -> Tensor:
         """Computes D, as sampling uses it: a target whose frame has the levels of a byte.
 
         Args:
@@ -279,12 +382,14 @@ class Denoiser(nn.Module):
             sigma: float32 [N], the noise levels.
             context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
             actions: int64 [N, L].
+            since_reward: int64 [N], as `later` counts; None where there was no reward.
+            choice: int64 [N]; None for the first.
 
         Returns:
             float32 [N, C, H, W].
         """
         factors = self.preconditioners(sigma)
-        output = self.run_network(noisy, factors, context, actions)
+        output = self.run_network(noisy, factors, context, actions, since_reward, choice)
         return self._wrap(noisy, output, factors, context[:, -1])
 
     def to_target(self, frame: Tensor, last: Tensor) -> Tensor:
@@ -326,12 +431,27 @@ class Denoiser(nn.Module):
         log_sigma = config.log_sigma_mean + config.log_sigma_std * normal()
         sigma = log_sigma.exp().clamp(config.sigma_min, config.sigma_max)
         noise = TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
+        if config.choices > 0:
+            noise = replace(
+                noise, choices=self._draw_choices(noise.sigma.shape, obs.device, generator)
+            )
         if config.start_share == 0:
             return noise
         starts = torch.rand(sigma.shape, generator=generator, device=obs.device)
         starts = starts < config.start_share
         sigma = torch.where(starts, config.sigma_max, sigma)
         return replace(noise, sigma=sigma, starts=starts)
+
+    def _draw_choices(
+        self, shape: torch.Size, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
+        """Draws which choices are tried: int64 [P, B, tried]."""
+        draw = partial(torch.rand, generator=generator, device=device)
+        # All different: where the largest of K numbers are.
+        order = draw(*shape, self.config.choices).argsort(dim=2)
+        tried = order[:, :, : self.config.tried_choices]
+        is_any = draw(*shape, 1) < _ANY_CHOICE
+        return torch.where(is_any, tried[:, :, :1], tried)
 
     def loss(
         self,
@@ -340,6 +460,8 @@ class Denoiser(nn.Module):
         mask: Tensor,
         noise: TrainingNoise,
         whole: Tensor | None = None,
+        since_reward: Tensor | None = None,
+        corner: Tensor | None = None,
     ) -> Tensor:
         """Computes the training loss over the T - L predictions of each segment.
 
@@ -355,6 +477,8 @@ class Denoiser(nn.Module):
             noise: As `draw_noise` gives it for `obs`.
             whole: Where the segments are a share of a batch, the mask of all of it. The losses of
                 the shares then add up to that of the batch.
+            since_reward: int64 [B, T], as `later` counts; None where there was no reward.
+            corner: int64 [B, 2], where in the frame squares were cut out; None for whole frames.
 
         Returns:
             float32 [].
@@ -371,8 +495,12 @@ class Denoiser(nn.Module):
             if noise.starts is not None:
                 noisy = torch.where(_each(noise.starts[step]), noise.pixel[step], noisy)
             factors = self.preconditioners(sigma)
-            output = self.run_network(noisy, factors, context, past)
+            since = None if since_reward is None else since_reward[:, step + length - 1]
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
+            given = noisy, factors, context, past, since
+            run = partial(self.run_network, *given, corner=corner)
+            choice = None if noise.choices is None else _best(run, noise.choices[step], wanted)
+            output = run(choice=choice)
             real = self._real_targets(mask, step + length)
             counted = real if whole is None else self._real_targets(whole, step + length)
             losses.append(_masked_mean((output - wanted).square(), real, counted))
@@ -411,6 +539,16 @@ class Denoiser(nn.Module):
         # Truncation, as published for frames, would darken a frame that does not change by a
         # level a step.
         return self.to_target(quantise(self.to_frame(target, last)), last)
+
+
+@torch.no_grad()
+def _best(run: Callable[..., Tensor], choices: Tensor, wanted: Tensor) -> Tensor:
+    """Returns which of the choices [B, tried] comes nearest to what is wanted: int64 [B]."""
+    if choices.shape[1] == 1:
+        return choices[:, 0]
+    outputs = (run(choice=choice) for choice in choices.unbind(dim=1))
+    errors = torch.stack([(output - wanted).square().mean(dim=(1, 2, 3)) for output in outputs])
+    return choices.gather(1, errors.argmin(dim=0)[:, None])[:, 0]
 
 
 def _each(factor: Tensor) -> Tensor:

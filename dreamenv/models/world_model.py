@@ -116,7 +116,8 @@ class WorldModel(nn.Module):
         self.in_parts = True
         self._compiled: _CompiledNetworks | None = None
         _check_environment(config, self.origin.environment)
-        self.denoiser = Denoiser(config.denoiser, config.obs_shape[0], config.num_actions)
+        channels, *size = config.obs_shape
+        self.denoiser = Denoiser(config.denoiser, channels, config.num_actions, (size[0], size[1]))
         self.reward_end = RewardEndModel(config.reward_end, config.obs_shape, config.num_actions)
 
     @property
@@ -143,6 +144,7 @@ class WorldModel(nn.Module):
         context: Tensor,
         actions: Tensor,
         *,
+        since_reward: Tensor | None = None,
         sampler: SamplerConfig | None = None,
         generator: torch.Generator | None = None,
         share: Share = WHOLE,
@@ -153,6 +155,9 @@ class WorldModel(nn.Module):
             context: uint8 [N, L, C, H, W], the last L frames, oldest first.
             actions: int64 [N, L], the action taken at each of them; the last is the one whose
                 outcome is drawn.
+            since_reward: int64 [N], how many steps before the last frame the last reward came,
+                with its sign (1 or -1 for the step that led to it); None where there was none.
+                Only a denoiser with a `reward_memory` looks at it.
             sampler: The noise levels; the model's own if None.
             generator: Where the random numbers come from, on the model's device.
             share: Which dreams of a larger number these are.
@@ -166,14 +171,18 @@ class WorldModel(nn.Module):
         rows, length = len(context), self.config.denoiser.context_length
         _check_frames("context", context, (rows, length, *self.config.obs_shape))
         _check_actions(actions, (rows, length))
+        since = actions.new_zeros(rows) if since_reward is None else since_reward
+        _check_since_reward(since, rows)
         past = to_float(context)
         denoiser = self.denoiser if self._compiled is None else self._compiled.denoiser
         at_once = self._rows_at_once(rows)
 
         def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-            parts = (each.split(at_once) for each in (noisy, sigma, past, actions))
+            told = past, actions, since, choice
+            parts = (each.split(at_once) for each in (noisy, sigma, *told))
             return torch.cat([denoiser(*part) for part in zip(*parts, strict=True)])
 
+        choice = self._draw_choices(rows, generator, share)
         draw_noise = self._noise_source(rows, generator, share)
         with self._autocast():
             trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
@@ -280,6 +289,14 @@ class WorldModel(nn.Module):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    def _draw_choices(self, rows: int, generator: torch.Generator | None, share: Share) -> Tensor:
+        """Draws what the past does not decide: int64 [N]."""
+        choices = self.config.denoiser.choices
+        if choices == 0:
+            return torch.zeros(rows, dtype=torch.int64, device=self.device)
+        draw = partial(torch.randint, choices, generator=generator, device=self.device)
+        return share.drawn((rows,), draw)
+
     def _noise_source(
         self, rows: int, generator: torch.Generator | None, share: Share
     ) -> Callable[[], Tensor]:
@@ -340,4 +357,12 @@ def _check_actions(actions: Tensor, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"actions is {actions.dtype} {list(actions.shape)}; it must be torch.int64 "
             f"{list(shape)}"
+        )
+
+
+def _check_since_reward(since_reward: Tensor, rows: int) -> None:
+    if since_reward.dtype != torch.int64 or since_reward.shape != (rows,):
+        raise InputError(
+            f"since_reward is {since_reward.dtype} {list(since_reward.shape)}; it must be "
+            f"torch.int64 [{rows}]"
         )

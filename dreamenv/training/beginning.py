@@ -1,6 +1,7 @@
 """What a fit begins with: fresh weights, or those of a world model that was fitted before."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.world_model import measure_change
 
 # Settings of the denoiser that weights do not depend on: what it learns from may change.
-_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share"
+_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share", "tried_choices"
+# And what has next to no effect at first where the weights have none of it.
+_ADDED = "reward_memory", "choices", "place_maps"
 
 
 def first_model(config: FitModelConfig, replay: Replay, device: torch.device) -> WorldModel:
@@ -42,8 +45,18 @@ def first_model(config: FitModelConfig, replay: Replay, device: torch.device) ->
     if config.begin_with is None:
         measure_change(model, replay, device)
     else:
-        read_weights(model, committed_path(world_folder(config.begin_with), WEIGHTS_FILE))
+        _begin_with(model, world_folder(config.begin_with))
     return model
+
+
+def _begin_with(model: WorldModel, folder: Path) -> None:
+    """Fills a model with the weights of another; what it alone is told has hardly an effect yet."""
+    known, _ = read_description(folder)
+    with skeleton():
+        earlier = WorldModel(replace(model.config, denoiser=known.denoiser))
+    read_weights(earlier, committed_path(folder, WEIGHTS_FILE))
+    weights = {**model.state_dict(), **earlier.state_dict()}
+    model.load_state_dict(weights)
 
 
 def check_networks(config: FitModelConfig, environment: EnvironmentSpec) -> None:
@@ -70,7 +83,8 @@ def check_beginning(config: FitModelConfig) -> None:
     if config.begin_with is None:
         return
     known, _ = read_description(world_folder(config.begin_with))
-    denoiser = replace(config.denoiser, **{name: getattr(known.denoiser, name) for name in _FREE})
+    free = [*_FREE, *(name for name in _ADDED if not getattr(known.denoiser, name))]
+    denoiser = replace(config.denoiser, **{name: getattr(known.denoiser, name) for name in free})
     differences = {
         "denoiser": known.denoiser.first_difference(denoiser),
         "reward_end": known.reward_end.first_difference(config.reward_end),

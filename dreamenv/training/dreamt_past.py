@@ -69,6 +69,8 @@ class DreamtPast:
                 rewards=segments.rewards[:, k : k + length + 1],
                 ends=segments.ends[:, k : k + length + 1],
                 mask=_and_last(segments.mask[:, k : k + length + 1], faithful[:, k + length - 1]),
+                since_reward=segments.since_reward[:, k : k + length + 1],
+                corner=segments.corner,
             )
             for k in range(obs.shape[1] - length)
         ]
@@ -111,6 +113,7 @@ class DreamtPast:
             dreamt = model.next_obs(
                 torch.stack(frames[past], dim=1),
                 segments.actions[:, past],
+                since_reward=segments.since_reward[:, step - 1],
                 sampler=self._sampler,
                 generator=self._generator,
             )

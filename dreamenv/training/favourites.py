@@ -169,6 +169,7 @@ def _squared_errors(world_model: WorldModel, windows: Segments, seed: int) -> Te
     frame = world_model.next_obs(
         windows.obs[:, :-1],
         windows.actions[:, :-1],
+        since_reward=windows.since_reward[:, -2],
         sampler=sampler.with_denoising(sampler.levels[:1]),
         generator=generator,
     )

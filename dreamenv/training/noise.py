@@ -32,6 +32,8 @@ def noise_segments(
         rewards=torch.zeros(shape, device=device),
         ends=torch.zeros(shape, dtype=torch.bool, device=device),
         mask=torch.ones(shape, dtype=torch.bool, device=device),
+        since_reward=torch.zeros(shape, dtype=torch.int64, device=device),
+        corner=torch.zeros(rows, 2, dtype=torch.int64, device=device),
     )
 
 

@@ -84,13 +84,9 @@ def side_by_side(
     context_length = world_model.config.denoiser.context_length
     windows = consecutive_segments(replay, context_length + length, 1, device)
     segment = max(windows, key=_activity)
-    dreamt = dream_along(
-        world_model,
-        segment.obs[:, :context_length],
-        segment.actions[:, :-1],
-        generator=torch.Generator(device).manual_seed(0),
-    )
-    return strip([segment.obs[0, context_length:], torch.cat(list(dreamt))]).cpu()
+    dreamt = dream_along(world_model, segment, generator=torch.Generator(device).manual_seed(0))
+    frames = torch.cat([step.frame for step in dreamt])
+    return strip([segment.obs[0, context_length:], frames]).cpu()
 
 
 def _activity(segment: Segments) -> float:
@@ -131,7 +127,13 @@ def _losses_by_level(
         for index, (level, is_start) in enumerate(levels):
             noise.sigma.fill_(level)
             starts = torch.ones_like(noise.sigma, dtype=torch.bool) if is_start else None
-            loss = denoiser.loss(obs, batch.actions, batch.mask, replace(noise, starts=starts))
+            loss = denoiser.loss(
+                obs,
+                batch.actions,
+                batch.mask,
+                replace(noise, starts=starts),
+                since_reward=batch.since_reward,
+            )
             totals[index] += loss.item() * len(obs)
     count = sum(len(batch.obs) for batch in batches)
     return tuple(
@@ -155,7 +157,8 @@ def _psnr(
     squares, count = 0.0, 0
     for batch in batches:
         context, actions = batch.obs[:, :-1], batch.actions[:, :-1]
-        frame = world_model.next_obs(context, actions, generator=generator)
+        since = batch.since_reward[:, -2]
+        frame = world_model.next_obs(context, actions, since_reward=since, generator=generator)
         errors = frame.float() - batch.obs[:, -1].float()
         squares += errors.square().sum().item()
         count += errors.numel()

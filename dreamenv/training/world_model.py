@@ -426,7 +426,13 @@ class WorldModelTrainer:
         mine = batch.part(share)
         with self._autocast():
             loss = self._denoiser_loss(
-                to_float(mine.obs), mine.actions, mine.mask, noise, batch.mask
+                to_float(mine.obs),
+                mine.actions,
+                mine.mask,
+                noise,
+                batch.mask,
+                mine.since_reward,
+                mine.corner,
             )
         self._denoiser.learn(loss)
         return loss

@@ -41,7 +41,15 @@ def segments(obs: Tensor) -> Segments:
     """Segments of those frames, uint8 [B, T, C, H, W]."""
     shape = obs.shape[:2]
     nothing = torch.zeros(shape)
-    return Segments(obs, nothing.long(), nothing, nothing.bool(), ~nothing.bool())
+    return Segments(
+        obs=obs,
+        actions=nothing.long(),
+        rewards=nothing,
+        ends=nothing.bool(),
+        mask=~nothing.bool(),
+        since_reward=nothing.long(),
+        corner=torch.zeros(len(obs), 2, dtype=torch.int64),
+    )
 
 
 def numbered(rows: int) -> Tensor:
@@ -65,6 +73,13 @@ def test_a_square_is_the_same_part_of_every_frame(replay: Replay) -> None:
     for square, (top, left) in zip(cropped.obs, corners(cropped.obs), strict=True):
         assert torch.equal(square, whole[0, :, :, top : top + SIZE, left : left + SIZE])
     assert cropped.mask.shape == (50, 3)
+    assert cropped.corner.tolist() == [list(corner) for corner in corners(cropped.obs)]
+
+
+def test_a_square_of_a_square_knows_its_place_in_the_frame(replay: Replay) -> None:
+    batch = segments(numbered(50))
+    cropped = Cropper(replay, SIZE, 2, CPU).crop(replace(batch, corner=torch.full((50, 2), 100)))
+    assert (cropped.corner - 100).tolist() == [list(corner) for corner in corners(cropped.obs)]
 
 
 def test_squares_begin_at_multiples_and_reach_every_part_of_a_frame(replay: Replay) -> None:

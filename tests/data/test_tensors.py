@@ -1,5 +1,6 @@
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,22 @@ def test_rows_hold_every_frame_and_the_step_taken_from_it(
     assert rows.rewards.tolist() == [0, *terminated.rewards, 0, *truncated.rewards, 0]
     assert rows.ends.nonzero().flatten().tolist() == [3]
     assert rows.is_step.tolist() == [False, True, True, True, False, True, True, False]
+
+
+def test_rows_count_the_steps_since_the_last_reward_of_their_episode(
+    tmp_path: Path, make_episode: MakeEpisode
+) -> None:
+    def paying(*rewards: float) -> Episode:
+        return replace(make_episode(len(rewards)), rewards=np.array(rewards, np.float32))
+
+    tensors = ReplayTensors((2, 3, 4), torch.device("cpu"), tmp_path)
+    for rewards in [(0, 5, 0, -0.5, 0), (0, 0), (-1, 1)]:
+        tensors.append(paying(*rewards), held_out=False)
+    padding, first, second, third = [0], [0, 0, 1, 2, -1, -2], [0, 0, 0], [0, -1, 1]
+    assert tensors.rows.since_reward.tolist() == [*padding, *first, *second, *third]
+    # The frame before the first step that is dropped keeps its count.
+    tensors.truncate(1, 4)
+    assert tensors.rows.since_reward.tolist() == [*padding, *first[:5]]
 
 
 def test_the_padding_row_is_grey_and_empty(make_replay: MakeReplay) -> None:

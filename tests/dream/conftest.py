@@ -59,6 +59,7 @@ class ScriptedWorld(WorldModel):
         context: Tensor,
         actions: Tensor,
         *,
+        since_reward: Tensor | None = None,  # noqa: ARG002
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
         share: Share = WHOLE,  # noqa: ARG002
@@ -101,6 +102,7 @@ class DiceWorld(WorldModel):
         context: Tensor,
         actions: Tensor,
         *,
+        since_reward: Tensor | None = None,  # noqa: ARG002
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,
         share: Share = WHOLE,  # noqa: ARG002

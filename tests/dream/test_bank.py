@@ -69,6 +69,7 @@ def test_the_types_are_the_documented_ones(
         "actions": torch.int64,
         "h": torch.float32,
         "c": torch.float32,
+        "since_reward": torch.int64,
         "steps": torch.int64,
         "ended": torch.bool,
         "next_context": torch.int64,
@@ -138,6 +139,17 @@ def test_it_may_be_made_in_inference_mode_and_used_out_of_it(
     assert_equal(everything(bank), expected)
     with torch.inference_mode():
         assert_equal(everything(bank), expected)
+
+
+@pytest.mark.parametrize("since", [torch.arange(-8, 8), None])
+def test_the_last_reward_is_that_of_the_context(
+    small_world: WorldModel, small_contexts: Contexts, since: Tensor | None
+) -> None:
+    bank = ContextBank(small_world, replace(small_contexts, since_reward=since))
+    expected = torch.zeros(16, dtype=torch.int64) if since is None else since
+    assert torch.equal(everything(bank).since_reward, expected)
+    bank.redraw(replace(small_contexts, since_reward=torch.arange(16)))
+    assert torch.equal(everything(bank).since_reward, torch.arange(16))
 
 
 def test_of_a_single_frame_nothing_is_remembered(small_world: WorldModel) -> None:

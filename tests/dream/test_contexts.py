@@ -66,6 +66,20 @@ def test_windows_are_of_real_frames_and_the_actions_taken_at_them(replay: Replay
     assert not real[:, 0].all()
 
 
+def test_windows_know_how_long_ago_the_last_reward_came(replay: Replay) -> None:
+    levels = np.arange(40, 40 + LENGTH + 1)
+    obs = np.broadcast_to(levels[:, None, None, None], (LENGTH + 1, 1, 4, 5)).astype(np.uint8)
+    rewards = np.array([0, 0, -1, 0, 0, 0], np.float32)
+    replay.append(Episode(obs, levels[:-1] % 3, rewards, terminated=True, truncated=False))
+    contexts = Contexts.draw(replay, length=2, count=300)
+    assert contexts.since_reward is not None
+    counted = dict(
+        zip(contexts.obs[:, -1, 0, 0, 0].tolist(), contexts.since_reward.tolist(), strict=True)
+    )
+    assert [counted[level] for level in range(40, 46)] == [0, 0, 0, -1, -2, -3]
+    assert not any(since for level, since in counted.items() if level < 40)
+
+
 def test_only_episodes_that_are_trained_on_are_dreamt_from(replay: Replay) -> None:
     levels = Contexts.draw(replay, length=3, count=300).obs.unique().tolist()
     # The final frame, 6 and 26, is one that no action follows.
@@ -97,6 +111,16 @@ def test_they_come_back_as_they_were(contexts: Contexts, tmp_path: Path) -> None
     for got, expected in ((loaded.obs, contexts.obs), (loaded.actions, contexts.actions)):
         assert got.dtype == expected.dtype
         assert torch.equal(got, expected)
+    assert loaded.since_reward is None
+
+
+def test_their_last_rewards_come_back_with_them(contexts: Contexts, tmp_path: Path) -> None:
+    since = torch.tensor([0, 1, -1, 30, -7])
+    Contexts(contexts.obs, contexts.actions, since).save(tmp_path)
+    loaded = Contexts.load(tmp_path).since_reward
+    assert loaded is not None
+    assert torch.equal(loaded, since)
+    assert loaded.dtype == torch.int64
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -172,3 +196,6 @@ def test_tensors_that_are_no_contexts_are_refused_when_they_are_made(contexts: C
         Contexts(contexts.obs.float(), contexts.actions)
     with pytest.raises(InputError, match=r"actions is torch\.int64 \[5, 2\]; .* \[5, 3\]"):
         Contexts(contexts.obs, contexts.actions[:, :2])
+    for since in (torch.zeros(5), torch.zeros(4, dtype=torch.int64)):
+        with pytest.raises(InputError, match=r"since_reward is .* must be torch\.int64 \[5\]"):
+            Contexts(contexts.obs, contexts.actions, since)

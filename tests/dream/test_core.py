@@ -236,6 +236,45 @@ def test_the_heads_see_each_transition_and_remember_the_ones_before(
         obs, memory = step.obs, LSTMState(dream.state.h, dream.state.c)
 
 
+def test_frames_are_drawn_after_the_last_reward_of_the_same_dream(
+    dice_world: Callable[..., WorldModel],
+    dice_contexts: Contexts,
+    record: Callable[[WorldModel], list[Call]],
+) -> None:
+    world = dice_world(rewards=(0.1, 0.8, 0.1), end=0.1)
+    contexts = replace(dice_contexts, since_reward=torch.full((12,), -40))
+    dream = Dream(world, contexts, 8, horizon=12)
+    dream.reset(seed=1)
+    calls, counted, seen = record(world), [-40] * 8, set()
+    for actions in draw_actions(40, 8):
+        step = dream.step(actions)
+        assert calls[-1].options["since_reward"].tolist() == counted
+        ended = (step.terminated | step.truncated).tolist()
+        for row, reward in enumerate(step.reward.tolist()):
+            sign = (counted[row] > 0) - (counted[row] < 0)
+            counted[row] = -40 if ended[row] else int(reward) or counted[row] + sign
+        seen.update(counted)
+    assert {-40, -41, -1, -2, 1, 2} < seen
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, DISABLED])
+def test_no_reward_is_remembered_from_before_a_dream_began(
+    dice_world: Callable[..., WorldModel], dice_contexts: Contexts, mode: AutoresetMode
+) -> None:
+    world = dice_world(rewards=(0.0, 0.0, 1.0), end=0.5)
+    dream = Dream(world, dice_contexts, 16, autoreset=mode)
+    dream.reset(seed=0)
+    ended = dream.step(draw_actions(1, 16)[0]).terminated
+    assert 0 < ended.sum() < 16
+    assert (dream.state.since_reward == 1).all()
+    if mode is DISABLED:
+        dream.reset(mask=ended)
+    else:
+        dream.step(draw_actions(1, 16)[0])
+    assert not dream.state.since_reward[ended].any()
+    assert dream.state.since_reward[~ended].all()
+
+
 def test_no_more_frames_are_stacked_than_asked_for(scripted_world: WorldModel) -> None:
     for count in (1, 2, 3, 5):
         dream = Dream(scripted_world, long_contexts(), 1, frame_stack=count, autoreset=DISABLED)

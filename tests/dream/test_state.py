@@ -17,6 +17,7 @@ def numbered(*numbers: int) -> DreamState:
         actions=rows[:, None].repeat(1, 2),
         h=rows[:, None].repeat(1, 5).float(),
         c=-rows[:, None].repeat(1, 5).float(),
+        since_reward=-rows,
         steps=rows.clone(),
         ended=rows % 2 == 1,
         next_context=rows + 100,

@@ -49,6 +49,7 @@ class CountingWorld(WorldModel):
         noise: The largest growth by chance in addition.
         ends: The levels that are said to be the last.
         context_levels: The first level of each context that was dreamt on from, in order.
+        told: How many steps ago each dream's last reward was said to have come, in order.
         memories: How many steps the heads had seen before each that they judged, in order.
     """
 
@@ -57,12 +58,14 @@ class CountingWorld(WorldModel):
         self.drift, self.noise, self.ends = drift, noise, ends
         self.context_levels: list[int] = []
         self.memories: list[int] = []
+        self.told: list[list[int]] = []
 
     def next_obs(
         self,
         context: Tensor,
         actions: Tensor,
         *,
+        since_reward: Tensor | None = None,
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,
         share: Share = WHOLE,  # noqa: ARG002
@@ -70,6 +73,7 @@ class CountingWorld(WorldModel):
         assert context.shape == (*actions.shape, *SHAPE)
         assert actions.shape[1] == LENGTH
         self.context_levels += context[:, 0, 0, 0, 0].tolist()
+        self.told.append([] if since_reward is None else since_reward.tolist())
         chance = torch.randint(self.noise + 1, (len(context),), generator=generator)
         growth = 1 + actions[:, -1] + self.drift + chance
         return context[:, -1] + growth[:, None, None, None].to(torch.uint8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamenv.data import Replay
+from dreamenv.data import Replay, Segments
 from dreamenv.evaluation import open_loop
 from dreamenv.evaluation.ball import Detector
 from dreamenv.evaluation.open_loop import OpenLoop, count_steps, dream_along, dream_windows
@@ -39,13 +39,22 @@ def dream(
 
 
 def test_dreaming_along_goes_on_from_what_was_dreamt() -> None:
-    context = torch.tensor([[10, 20, 30], [40, 50, 60]], dtype=torch.uint8)
-    context = context[:, :, None, None, None].expand(2, 3, *SHAPE)
-    actions = torch.tensor([[0, 0, 1, 2], [0, 0, 2, 0]])
+    levels = torch.tensor([[10, 20, 30, 1, 1], [40, 50, 60, 1, 1]], dtype=torch.uint8)
+    segment = Segments(
+        obs=levels[:, :, None, None, None].expand(2, 5, *SHAPE),
+        actions=torch.tensor([[0, 0, 1, 2, 0], [0, 0, 2, 0, 0]]),
+        rewards=torch.zeros(2, 5),
+        ends=torch.zeros(2, 5, dtype=torch.bool),
+        mask=torch.ones(2, 5, dtype=torch.bool),
+        since_reward=torch.tensor([[0, 0, 7, 90, 90], [0, 0, -3, 90, 90]]),
+        corner=torch.zeros(2, 2, dtype=torch.int64),
+    )
     world = CountingWorld(drift=3)
-    frames = [frame[:, 0, 0, 0].tolist() for frame in dream_along(world, context, actions)]
+    frames = [step.frame[:, 0, 0, 0].tolist() for step in dream_along(world, segment)]
     assert frames == [[35, 66], [41, 70]]
     assert world.context_levels == [10, 40, 20, 50]
+    # The first of the dreamt rewards are 0 and 1.
+    assert world.told == [[7, -3], [8, 1]]
 
 
 def test_a_perfect_dream_has_no_error(replay: Replay) -> None:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,9 @@ TINY = DenoiserConfig(
 )
 TINY_CHANGE = replace(TINY, fold=2, target="change", sigma_data=1.0, sigma_offset=0.0)
 TINY_CHANGES = replace(TINY_CHANGE, past="changes")
+TINY_MEMORY = replace(TINY_CHANGE, reward_memory=3)
+TINY_PLACES = replace(TINY_CHANGE, place_maps=3)
+TINY_CHOICES = replace(TINY_CHANGE, choices=3, tried_choices=2)
 
 
 def randomised(denoiser: Denoiser) -> Denoiser:
@@ -28,6 +32,11 @@ def randomised(denoiser: Denoiser) -> Denoiser:
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return denoiser
+
+
+def of_steps(noise: TrainingNoise, steps: slice) -> TrainingNoise:
+    assert noise.starts is not None
+    return TrainingNoise(*(part[steps] for part in vars(noise).values() if part is not None))
 
 
 def random_frames(*shape: int) -> Tensor:
@@ -148,12 +157,123 @@ class TestShapes:
         levels_apart = (frame - to_float(to_uint8(frame))).abs().max()
         assert levels_apart < 1e-5
 
+    @torch.no_grad()
+    def test_it_is_told_of_the_last_reward_as_far_as_it_remembers(self) -> None:
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4))
+        noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
+        past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
+
+        def after(since: int | None) -> Tensor:
+            counted = None if since is None else torch.tensor([since])
+            denoised: Tensor = denoiser(noisy, sigma, *past, counted)
+            return denoised
+
+        told = [after(since) for since in range(-3, 4)]
+        assert all(not torch.equal(a, b) for a, b in itertools.combinations(told, 2))
+        assert all(torch.equal(after(since), after(0)) for since in (None, 4, -4))
+
+    def test_without_a_memory_rewards_mean_nothing(self) -> None:
+        denoiser = randomised(Denoiser(TINY, 3, 4))
+        noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
+        past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
+        assert torch.equal(
+            denoiser(noisy, sigma, *past), denoiser(noisy, sigma, *past, torch.tensor([1]))
+        )
+
+    def test_each_frame_is_learned_after_the_reward_before_it(self) -> None:
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4))
+        obs, mask = random_frames(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool)
+        actions, noise = torch.randint(0, 4, (2, 4)), denoiser.draw_noise(obs)
+
+        def loss(*since: int) -> Tensor:
+            counted = torch.tensor(since).repeat(2, 1)
+            return denoiser.loss(obs, actions, mask, noise, since_reward=counted)
+
+        # Two frames are predicted, the third from the second, and the fourth from the third.
+        told = loss(0, 1, 2, 0)
+        assert torch.equal(loss(3, 1, 2, 3), told)
+        assert not torch.equal(loss(0, 2, 2, 0), told)
+        assert not torch.equal(loss(0, 1, 1, 0), told)
+        assert torch.equal(denoiser.loss(obs, actions, mask, noise), loss(0, 0, 0, 0))
+
+    @torch.no_grad()
+    def test_a_square_is_learned_at_its_place(self) -> None:
+        denoiser = randomised(Denoiser(TINY_PLACES, 3, 4))
+        obs, mask = random_frames(2, 3, 3, 16, 16), torch.ones(2, 3, dtype=torch.bool)
+        actions, noise = torch.randint(0, 4, (2, 3)), denoiser.draw_noise(obs)
+
+        def loss(*corners: list[int]) -> Tensor:
+            return denoiser.loss(obs, actions, mask, noise, corner=torch.tensor(corners))
+
+        whole = denoiser.loss(obs, actions, mask, noise)
+        assert torch.equal(loss([0, 0], [0, 0]), whole)
+        others = loss([0, 8], [0, 0]), loss([8, 0], [0, 0]), loss([0, 0], [0, 8])
+        assert len({each.item() for each in (whole, *others)}) == 4
+
+    @torch.no_grad()
+    def test_a_square_is_shown_its_part_of_the_maps(self) -> None:
+        denoiser = randomised(Denoiser(TINY_PLACES, 3, 4, (16, 24)))
+        maps = denoiser.network.place_maps
+        assert maps is not None
+        condition = torch.randn(2, 16)
+        whole = maps(condition, None, (8, 12))
+        assert whole.shape == (2, 8, 8, 12)
+        squares = maps(condition, torch.tensor([[0, 3], [2, 8]]), (4, 4))
+        expected = torch.stack([whole[0, :, :4, 3:7], whole[1, :, 2:6, 8:12]])
+        assert torch.equal(squares, expected)
+
+    @torch.no_grad()
+    def test_each_choice_is_another_future(self) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
+        past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
+
+        def chosen(choice: int | None) -> Tensor:
+            given = None if choice is None else torch.tensor([choice])
+            denoised: Tensor = denoiser(noisy, sigma, *past, None, given)
+            return denoised
+
+        futures = [chosen(choice) for choice in range(3)]
+        assert all(not torch.equal(a, b) for a, b in itertools.combinations(futures, 2))
+        assert torch.equal(chosen(None), futures[0])
+
+    @torch.no_grad()
+    def test_of_the_choices_that_are_tried_the_best_is_learned(self) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        obs, mask = random_frames(8, 3, 3, 16, 16), torch.ones(8, 3, dtype=torch.bool)
+        actions, noise = torch.randint(0, 4, (8, 3)), denoiser.draw_noise(obs)
+
+        def losses(*tried: int) -> Tensor:
+            told = replace(noise, choices=torch.tensor(tried).expand(1, 8, len(tried)))
+            rows = [
+                denoiser.loss(obs[k, None], actions[k, None], mask[k, None], told.part(Share(k, 8)))
+                for k in range(8)
+            ]
+            return torch.stack(rows)
+
+        alone = torch.stack([losses(choice) for choice in range(3)])
+        assert len(set(alone.argmin(dim=0).tolist())) > 1
+        assert torch.allclose(losses(2, 0), alone[[2, 0]].amin(dim=0))
+        assert torch.allclose(losses(1, 2, 0), alone.amin(dim=0))
+
+    def test_choices_to_try_are_drawn_and_a_tenth_of_the_predictions_has_one(self) -> None:
+        denoiser = Denoiser(TINY_CHOICES, 3, 4)
+        choices = denoiser.draw_noise(torch.zeros(4000, 3, 3, 2, 2)).choices
+        assert choices is not None
+        assert choices.shape == (1, 4000, 2)
+        is_one = choices[..., 0] == choices[..., 1]
+        assert is_one.float().mean() == pytest.approx(0.1, abs=0.02)
+        for part in choices[is_one][:, 0], choices[~is_one][:, 0], choices[~is_one][:, 1]:
+            assert torch.bincount(part).float() / len(part) == pytest.approx([1 / 3] * 3, abs=0.08)
+
     def test_the_loss_reaches_every_weight(self) -> None:
-        for config in (TINY, TINY_CHANGE):
+        for config in (TINY, TINY_CHANGE, TINY_MEMORY, TINY_PLACES, TINY_CHOICES):
             denoiser = randomised(Denoiser(config, 3, 4))
             obs, mask = random_frames(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool)
             actions = torch.randint(0, 4, (2, 4))
-            denoiser.loss(obs, actions, mask, denoiser.draw_noise(obs)).backward()
+            since = torch.tensor([[0, 1, 2, 3], [-3, -2, -1, -2]])
+            noise = denoiser.draw_noise(obs)
+            denoiser.loss(obs, actions, mask, noise, since_reward=since).backward()
             for name, parameter in denoiser.named_parameters():
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all(), name
@@ -366,11 +486,11 @@ class TestLoss:
             target = denoiser(noise.pixel[0], noise.sigma[0], first, past)
         dreamt = denoiser.to_frame(target, first[:, -1])
         replaced = torch.stack([obs[:, 1], dreamt, obs[:, 3]], dim=1)
-        second = TrainingNoise(*(part[1:] for part in vars(noise).values()))
+        second = of_steps(noise, slice(1, None))
         mask = torch.ones(2, 3, dtype=torch.bool)
         expected = denoiser.loss(replaced, actions[:, 1:], mask, second)
         both = denoiser.loss(obs, actions, torch.ones(2, 4, dtype=torch.bool), noise)
-        alone = TrainingNoise(*(part[:1] for part in vars(noise).values()))
+        alone = of_steps(noise, slice(1))
         one = denoiser.loss(obs[:, :3], actions[:, :3], mask, alone)
         assert torch.allclose(both, (one + expected) / 2, rtol=1e-5)
 
@@ -383,6 +503,10 @@ class TestLoss:
         ({"channels": (8, 100)}, "100"),
         ({"depths": (0, 1)}, "depths"),
         ({"fold": 3}, "fold"),
+        ({"reward_memory": -1}, "reward_memory"),
+        ({"choices": -1}, "choices"),
+        ({"tried_choices": 0}, "tried_choices"),
+        ({"place_maps": -1}, "place_maps"),
         ({"target": "noise"}, "target"),
         ({"past": "noise"}, "past"),
         ({"past": "changes"}, "past"),

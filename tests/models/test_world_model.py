@@ -204,6 +204,45 @@ class TestDreaming:
         with pytest.raises(InputError, match=message):
             model.next_obs(*spoil(*some_past(2, TINY)))
 
+    @pytest.mark.parametrize("since", [torch.zeros(2), torch.zeros(3, dtype=torch.int64)])
+    def test_a_wrong_count_of_steps_since_a_reward_is_named(self, since: Tensor) -> None:
+        with pytest.raises(InputError, match=r"since_reward is .* must be torch\.int64 \[2\]"):
+            WorldModel(TINY).next_obs(*some_past(2, TINY), since_reward=since)
+
+    @pytest.mark.parametrize("at_once", [1, 3])
+    def test_each_frame_is_drawn_after_the_last_reward_of_its_own_dream(
+        self, monkeypatch: pytest.MonkeyPatch, at_once: int
+    ) -> None:
+        monkeypatch.setattr(WorldModel, "_rows_at_once", lambda *_: at_once)
+        memory = replace(TINY.denoiser, reward_memory=2)
+        model = randomised(replace(TINY, denoiser=memory))
+        frames, actions = some_past(1, TINY)
+        past = frames.repeat(3, 1, 1, 1, 1), actions.repeat(3, 1)
+        noise = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
+        monkeypatch.setattr(WorldModel, "_noise_source", lambda *_: lambda: noise)
+        none, same, other = model.next_obs(*past, since_reward=torch.tensor([0, 9, 2]))
+        assert torch.equal(none, same)
+        assert not torch.equal(none, other)
+
+    def test_every_dream_draws_one_of_the_choices_by_the_seed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model = randomised(replace(TINY, denoiser=replace(TINY.denoiser, choices=4)))
+        frames, actions = some_past(1, TINY)
+        past = frames.repeat(64, 1, 1, 1, 1), actions.repeat(64, 1)
+        noise = torch.randn(1, 3, 16, 16).expand(64, -1, -1, -1)
+        monkeypatch.setattr(WorldModel, "_noise_source", lambda *_: lambda: noise)
+
+        def drawn(seed: int) -> Tensor:
+            return model.next_obs(*past, generator=torch.Generator().manual_seed(seed))
+
+        first = drawn(0)
+        futures, times = first.flatten(1).unique(dim=0, return_counts=True)
+        assert len(futures) == 4
+        assert times.min() >= 6
+        assert torch.equal(drawn(0), first)
+        assert not torch.equal(drawn(1), first)
+
     def test_wrong_tensors_for_rewards_are_named(self) -> None:
         model, (frames, actions) = WorldModel(TINY), some_past(2, TINY)
         with pytest.raises(InputError, match="next_obs is"):

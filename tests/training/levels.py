@@ -54,6 +54,7 @@ class LevelWorld(WorldModel):
         context: Tensor,
         actions: Tensor,  # noqa: ARG002
         *,
+        since_reward: Tensor | None = None,  # noqa: ARG002
         sampler: SamplerConfig | None = None,  # noqa: ARG002
         generator: torch.Generator | None = None,  # noqa: ARG002
         share: Share = WHOLE,  # noqa: ARG002

@@ -46,6 +46,47 @@ def test_a_fit_begins_with_the_weights_and_the_units_of_a_world_model(
     assert model.training
 
 
+@pytest.mark.parametrize("added", [{"reward_memory": 5}, {"place_maps": 2}])
+def test_what_a_network_is_told_can_be_added_to_weights_that_were_not(
+    config: FitModelConfig, fitted: Path, played: Replay, added: dict[str, Any]
+) -> None:
+    there = first_model(replace(config, begin_with=str(fitted)), played, CPU)
+    denoiser = replace(config.denoiser, **added)
+    asked = replace(config, begin_with=str(fitted), denoiser=denoiser)
+    model = first_model(asked, played, CPU)
+    frames = torch.randint(0, 256, (2, 2, *model.config.obs_shape), dtype=torch.uint8)
+    actions = torch.zeros(2, 2, dtype=torch.int64)
+
+    def dreamt(by: WorldModel) -> torch.Tensor:
+        chance = torch.Generator().manual_seed(0)
+        since = torch.tensor([3, -2])
+        return by.eval().next_obs(frames, actions, since_reward=since, generator=chance)
+
+    # So far it says nothing.
+    assert (dreamt(model).int() - dreamt(there).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("added", "others"),
+    [({"reward_memory": 5}, [0, 6]), ({"choices": 5}, [0, 4]), ({"place_maps": 2}, [0])],
+)
+def test_what_a_network_is_told_can_be_neither_dropped_nor_changed(
+    config: FitModelConfig,
+    fitted: Path,
+    played: Replay,
+    tmp_path: Path,
+    added: dict[str, Any],
+    others: list[Any],
+) -> None:
+    denoiser, (name,) = replace(config.denoiser, **added), added
+    asked = replace(config, begin_with=str(fitted), denoiser=denoiser)
+    first_model(asked, played, CPU).save(tmp_path / "told")
+    for other in others:
+        changed = replace(denoiser, **{name: other})
+        with pytest.raises(ConfigError, match=f"has a denoiser with {name} {added[name]}, not"):
+            check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=changed))
+
+
 def test_without_one_it_begins_with_weights_of_its_seed_and_units_of_the_data(
     config: FitModelConfig, played: Replay
 ) -> None:

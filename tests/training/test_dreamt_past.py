@@ -28,8 +28,12 @@ class Adding(WorldModel):
         super().__init__(config)
         self.adds = torch.tensor(adds, dtype=torch.uint8)
         self.asked: list[tuple[list[int], list[list[int]]]] = []
+        self.told: list[list[int]] = []
 
-    def next_obs(self, context: Tensor, actions: Tensor, **_: Any) -> Tensor:
+    def next_obs(  # type: ignore[override]
+        self, context: Tensor, actions: Tensor, *, since_reward: Tensor, **_: Any
+    ) -> Tensor:
+        self.told.append(since_reward.tolist())
         self.asked.append((context[:, -1, 0, 0, 0].tolist(), actions.tolist()))
         return context[:, -1] + self.adds[: len(context), None, None, None]
 
@@ -43,6 +47,8 @@ def episodes(rows: int, length: int) -> Segments:
         rewards=steps.float(),
         ends=steps == length - 1,
         mask=torch.ones(rows, length, dtype=torch.bool),
+        since_reward=steps + 1,
+        corner=torch.arange(2 * rows).view(rows, 2),
     )
 
 
@@ -80,12 +86,20 @@ def test_every_window_has_a_dreamt_past_and_what_really_followed(
     assert windows.rewards.tolist() == one * 2
     assert windows.ends.tolist() == [[False] * 3, [False] * 3, [False, False, True]] * 2
     assert windows.mask.all()
+    assert windows.corner.tolist() == [[0, 1]] * 3 + [[2, 3]] * 3
 
 
 def test_frames_are_dreamt_along_the_actions_of_the_episode(tiny_model: TinyModel) -> None:
     model = Adding(tiny_model().config, [11])
     DreamtPast(model, 0.0, CPU, seed=0).windows(episodes(1, 5))
     assert model.asked == [([10], [[0, 1]]), ([21], [[1, 2]])]
+
+
+def test_frames_are_dreamt_after_the_rewards_of_the_episode(tiny_model: TinyModel) -> None:
+    model = Adding(tiny_model().config, [11, 12])
+    windows = DreamtPast(model, 0.0, CPU, seed=0).windows(episodes(2, 5))
+    assert model.told == [[2, 2], [3, 3]]
+    assert windows.since_reward.tolist() == [[1, 2, 3], [2, 3, 4], [3, 4, 5]] * 2
 
 
 def test_what_follows_a_past_that_has_strayed_is_not_learned(

@@ -75,8 +75,8 @@ class TestDream:
 
 
 def test_who_follows_the_ball_of_breakout_earns_more_than_chance() -> None:
-    chance = earned("Breakout", RandomPolicy(4, seed=0), dreams=24, steps=48)
-    assert earned("Breakout", Player(), dreams=24, steps=48) > chance + 0.3
+    chance = earned("Breakout", RandomPolicy(4, seed=0), dreams=12, steps=48)
+    assert earned("Breakout", Player(), dreams=12, steps=48) > chance + 0.3
 
 
 def test_the_first_step_comes_without_anything_of_training(tmp_path: Path) -> None:
