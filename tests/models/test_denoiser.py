@@ -223,6 +223,17 @@ class TestShapes:
         assert torch.equal(squares, expected)
 
     @torch.no_grad()
+    def test_the_maps_are_as_coarse_as_folded_frames(self) -> None:
+        denoiser = Denoiser(TINY_PLACES, 3, 4)  # folded by 2
+        maps, corners = denoiser.network.place_maps, []
+        assert maps is not None
+        maps.register_forward_pre_hook(lambda _, given: corners.append(given[1].tolist()))
+        obs, mask = random_frames(1, 3, 3, 8, 8), torch.ones(1, 3, dtype=torch.bool)
+        noise, actions = denoiser.draw_noise(obs), torch.zeros(1, 3, dtype=torch.int64)
+        denoiser.loss(obs, actions, mask, noise, corner=torch.tensor([[4, 8]]))
+        assert corners == [[[2, 4]]]
+
+    @torch.no_grad()
     def test_each_choice_is_another_future(self) -> None:
         denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
         noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
