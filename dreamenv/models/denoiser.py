@@ -7,7 +7,6 @@ The change as target: Price et al., "GenCast", 2024, who diffuse the normalised 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
@@ -28,18 +27,16 @@ from dreamenv.models.blocks import (
     group_norm,
     unfold_frames,
 )
+from dreamenv.models.choice_head import ChoiceHead
 from dreamenv.models.frames import quantise, quantise_down, to_float
-from dreamenv.models.place_maps import PlaceMaps
-from dreamenv.models.reward_memory import RewardEmbedding
 from dreamenv.padding import PADDING_LEVEL
 from dreamenv.share import Share
 
 _GREY = to_float(torch.tensor(PADDING_LEVEL, dtype=torch.uint8)).item()
 _LARGEST_CHANGE = 50.0  # standard deviations
-# Share of predictions that are learned by one choice, whether it is the best or not. Otherwise a
-# choice that draws what never comes is never told: another one is better.
-_ANY_CHOICE = 0.1
-_FIRST_CHOICES = 0.3  # what embedded choices differ by at first, where noise levels have about 1
+# Share of each prediction that all choices learn, and not the best alone. Otherwise a choice that
+# draws what never comes is never told: another one is better.
+_BY_ALL = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,20 +60,17 @@ class DenoiserConfig(Config):
             the last frame, and the changes between the frames before it, in the unit of the
             target, which must be `change`. It says the same, and what moved stands out. Before an
             episode's first frame nothing does.
-        reward_memory: How many steps the network is told the sign of the last reward, and how long
-            ago it came; 0 for never.
-        choices: K, among how many possible futures a frame is chosen: the network is told a number
-            below K, drawn anew for each frame of a dream. One evaluation of the denoiser returns
-            the mean of what may come, which is no frame where a ball may come up in any of
-            several places; with a choice, it is the mean of what that choice stands for. What it
-            stands for is learned: see `tried_choices`. 0 for none.
-        tried_choices: How many choices, drawn for each prediction, are tried in training, all where
-            there are no more. In nine of ten predictions the one with the least error is learned,
-            in the tenth any one
+        choices: K, among how many possible futures a frame is chosen: a number below K is drawn
+            anew for each frame of a dream, and a `ChoiceHead` draws what it stands for. One
+            evaluation of the denoiser returns the mean of what may come, which is no frame where a
+            ball may come up in any of several places. What a choice stands for is learned: of each
+            prediction nine tenths by the one with the least error, the tenth by all alike
             (Guzman-Rivera et al., "Multiple Choice Learning", NIPS 2012; Rupprecht et al.,
-            "Learning in an Uncertain World", ICCV 2017).
-        place_maps: How many learned maps of the frame are mixed by the condition, and shown to the
-            network: see `PlaceMaps`. 0 for none.
+            "Learning in an Uncertain World", ICCV 2017). 0 for none.
+        reward_memory: How many steps choices are told the sign of the last reward, and how long ago
+            it came. They change nothing then while no reward is remembered. 0 for no memory, and
+            choices that are always there.
+        place_maps: How many learned maps of the frame tell choices where they are; 0 for none.
         sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
         sigma_offset: σ_off, the noise added to whole channels in training.
         log_sigma_mean: Mean of log σ in training.
@@ -98,9 +92,8 @@ class DenoiserConfig(Config):
     fold: int = 1
     target: Literal["frame", "change"] = "frame"
     past: Literal["frames", "changes"] = "frames"
-    reward_memory: int = 0
     choices: int = 0
-    tried_choices: int = 4
+    reward_memory: int = 0
     place_maps: int = 0
     sigma_data: float = 0.5
     sigma_offset: float = 0.3
@@ -126,11 +119,15 @@ class DenoiserConfig(Config):
             raise ConfigError(f"past is {self.past!r}; it must be 'frames' or 'changes'")
         if self.past == "changes" and self.target != "change":
             raise ConfigError("past is 'changes', which only a target of 'change' has a unit for")
-        for name in "reward_memory", "choices", "place_maps":
+        for name in "choices", "reward_memory", "place_maps":
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        if self.tried_choices < 1:
-            raise ConfigError(f"tried_choices is {self.tried_choices}; it must be at least 1")
+        for name in "reward_memory", "place_maps":
+            if getattr(self, name) > 0 and self.choices == 0:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}, and choices, which are told it, is 0; give "
+                    f"at least 1"
+                )
         if self.sigma_data <= 0 or self.sigma_offset < 0:
             raise ConfigError(
                 f"sigma_data is {self.sigma_data} and sigma_offset {self.sigma_offset}; the "
@@ -181,14 +178,12 @@ class TrainingNoise:
         offset: float32 [P, B, C, 1, 1], standard normal: one number a channel.
         pixel: float32 [P, B, C, H, W], standard normal.
         starts: bool [P, B], where the input is `pixel` alone; None for nowhere.
-        choices: int64 [P, B, tried], those that are tried; None where there are none.
     """
 
     sigma: Tensor
     offset: Tensor
     pixel: Tensor
     starts: Tensor | None = None
-    choices: Tensor | None = None
 
     def part(self, share: Share) -> "TrainingNoise":
         """Returns the noise of a share of the segments."""
@@ -197,7 +192,6 @@ class TrainingNoise:
             offset=share.of(self.offset, 1),
             pixel=share.of(self.pixel, 1),
             starts=None if self.starts is None else share.of(self.starts, 1),
-            choices=None if self.choices is None else share.of(self.choices, 1),
         )
 
 
@@ -220,22 +214,17 @@ class DenoiserNetwork(nn.Module):
         self.fold = config.fold
         self.noise_embedding = FourierFeatures(cond)
         self.action_embedding = ActionEmbedding(num_actions, cond // length)
-        memory = config.reward_memory
-        self.reward_embedding = RewardEmbedding(memory, cond) if memory > 0 else None
         self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
-        self.choice_embedding: nn.Embedding | None = None
-        if config.choices > 0:
-            self.choice_embedding = nn.Embedding(config.choices, cond)
-            nn.init.normal_(self.choice_embedding.weight, std=_FIRST_CHOICES)
-        self.place_maps: PlaceMaps | None = None
-        if config.place_maps > 0:
-            folded = -(-size[0] // config.fold), -(-size[1] // config.fold)
-            self.place_maps = PlaceMaps(config.place_maps, first, folded, cond)
         self.conv_in = conv3x3((length + 1) * obs_channels * squares, first)
         self.unet = UNet(config.levels, cond)
         self.norm_out = group_norm(first) if config.norm == "group" else nn.Identity()
         self.conv_out = conv3x3(first, obs_channels * squares)
         nn.init.zeros_(self.conv_out.weight)
+        self.choice_head: ChoiceHead | None = None
+        if config.choices > 0:
+            folded = -(-size[0] // config.fold), -(-size[1] // config.fold)
+            told = config.choices, config.reward_memory, config.place_maps
+            self.choice_head = ChoiceHead(*told, first, obs_channels * squares, folded)
 
     def forward(
         self,
@@ -245,7 +234,6 @@ class DenoiserNetwork(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         choice: Tensor | None = None,
-        corner: Tensor | None = None,
     ) -> Tensor:
         """Runs the network on scaled inputs.
 
@@ -257,39 +245,55 @@ class DenoiserNetwork(nn.Module):
             since_reward: int64 [N], as `later` counts at the last of them; None where there was
                 no reward.
             choice: int64 [N], below `DenoiserConfig.choices`; None for the first.
-            corner: int64 [N, 2], row and column of the frame at which these squares were cut out;
-                None where they are whole.
 
         Returns:
             float [N, C, H, W].
         """
-        condition = self._condition(c_noise, actions, since_reward, choice)
-        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
-        x = self.conv_in(fold_frames(x, self.fold))
-        if self.place_maps is not None:
-            corner = None if corner is None else corner // self.fold
-            x = x + self.place_maps(condition, corner, (x.shape[-2], x.shape[-1]))
-        x = self.unet(x, condition)
-        x = self.conv_out(F.silu(self.norm_out(x)))
-        return unfold_frames(x, self.fold, (noisy.shape[-2], noisy.shape[-1]))
+        return self.choosing(noisy, c_noise, context, actions, since_reward)(choice)
 
-    def _condition(
+    def choosing(
         self,
+        noisy: Tensor,
         c_noise: Tensor,
+        context: Tensor,
         actions: Tensor,
-        since_reward: Tensor | None,
-        choice: Tensor | None,
-    ) -> Tensor:
+        since_reward: Tensor | None = None,
+        corner: Tensor | None = None,
+    ) -> Callable[[Tensor | None], Tensor]:
+        """Returns what draws [N, C, H, W] for a choice [N]; what all share is computed once.
+
+        Args:
+            noisy: As `forward` takes it, and the rest.
+            c_noise: Likewise.
+            context: Likewise.
+            actions: Likewise.
+            since_reward: Likewise.
+            corner: int64 [N, 2], row and column of the frame at which these squares were cut out;
+                None where they are whole.
+        """
+        condition = self._condition(c_noise, actions)
+        size = noisy.shape[-2], noisy.shape[-1]
+        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
+        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
+        output = self.conv_out(F.silu(self.norm_out(x)))
+        head = self.choice_head
+        if head is None:
+            return lambda _: unfold_frames(output, self.fold, size)
+        seen = head.see(x, output, None if corner is None else corner // self.fold)
+        none = torch.zeros_like(actions[:, -1])
+        since = none if since_reward is None else since_reward
+
+        def draw(choice: Tensor | None) -> Tensor:
+            chosen = head(seen, output, since, none if choice is None else choice)
+            return unfold_frames(chosen, self.fold, size)
+
+        return draw
+
+    def _condition(self, c_noise: Tensor, actions: Tensor) -> Tensor:
         noise = self.noise_embedding(c_noise)
         embedded = self.action_embedding(actions).flatten(1)
         # A context length that does not divide the condition leaves its last entries to the noise.
         embedded = F.pad(embedded, (0, noise.shape[1] - embedded.shape[1]))
-        if self.reward_embedding is not None:
-            since = torch.zeros_like(actions[:, -1]) if since_reward is None else since_reward
-            embedded = embedded + self.reward_embedding(since)
-        if self.choice_embedding is not None:
-            chosen = torch.zeros_like(actions[:, -1]) if choice is None else choice
-            embedded = embedded + self.choice_embedding(chosen)
         condition: Tensor = self.condition(noise + embedded)
         return condition
 
@@ -345,7 +349,6 @@ class Denoiser(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         choice: Tensor | None = None,
-        corner: Tensor | None = None,
     ) -> Tensor:
         """Runs F on a noisy target.
 
@@ -356,14 +359,12 @@ class Denoiser(nn.Module):
             actions: int64 [N, L].
             since_reward: int64 [N], as `later` counts; None where there was no reward.
             choice: int64 [N]; None for the first.
-            corner: int64 [N, 2], where in the frame they begin; None for whole frames.
 
         Returns:
             float32 [N, C, H, W].
         """
         scaled, past = _each(factors.c_in) * noisy, self._past(context)
-        told = since_reward, choice, corner
-        output: Tensor = self.network(scaled, factors.c_noise, past, actions, *told)
+        output: Tensor = self.network(scaled, factors.c_noise, past, actions, since_reward, choice)
         return output.float()
 
     def forward(
@@ -431,27 +432,12 @@ class Denoiser(nn.Module):
         log_sigma = config.log_sigma_mean + config.log_sigma_std * normal()
         sigma = log_sigma.exp().clamp(config.sigma_min, config.sigma_max)
         noise = TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
-        if config.choices > 0:
-            noise = replace(
-                noise, choices=self._draw_choices(noise.sigma.shape, obs.device, generator)
-            )
         if config.start_share == 0:
             return noise
         starts = torch.rand(sigma.shape, generator=generator, device=obs.device)
         starts = starts < config.start_share
         sigma = torch.where(starts, config.sigma_max, sigma)
         return replace(noise, sigma=sigma, starts=starts)
-
-    def _draw_choices(
-        self, shape: torch.Size, device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
-        """Draws which choices are tried: int64 [P, B, tried]."""
-        draw = partial(torch.rand, generator=generator, device=device)
-        # All different: where the largest of K numbers are.
-        order = draw(*shape, self.config.choices).argsort(dim=2)
-        tried = order[:, :, : self.config.tried_choices]
-        is_any = draw(*shape, 1) < _ANY_CHOICE
-        return torch.where(is_any, tried[:, :, :1], tried)
 
     def loss(
         self,
@@ -497,19 +483,29 @@ class Denoiser(nn.Module):
             factors = self.preconditioners(sigma)
             since = None if since_reward is None else since_reward[:, step + length - 1]
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
-            given = noisy, factors, context, past, since
-            run = partial(self.run_network, *given, corner=corner)
-            choice = None if noise.choices is None else _best(run, noise.choices[step], wanted)
-            output = run(choice=choice)
+            scaled = _each(factors.c_in) * noisy
+            told = factors.c_noise, self._past(context), past, since, corner
+            draw = self.network.choosing(scaled, *told)
+            outputs = torch.stack([draw(choice).float() for choice in self._choices(last)])
+            errors = (outputs - wanted).square().mean(dim=(2, 3, 4))  # [K, B]
+            best = errors.argmin(dim=0)
             real = self._real_targets(mask, step + length)
             counted = real if whole is None else self._real_targets(whole, step + length)
-            losses.append(_masked_mean((output - wanted).square(), real, counted))
+            losses.append(_masked_mean(_learned(errors, best), real, counted))
+            output = outputs[best, torch.arange(len(best), device=best.device)]
             dreamt = self.to_frame(self._wrap(noisy, output.detach(), factors, last), last)
             if self.config.target == "change":
                 # What was not to be learned is no past to learn from.
                 dreamt = torch.where(_each(real), dreamt, frames[step + length])
             frames[step + length] = dreamt
         return torch.stack(losses).mean()
+
+    def _choices(self, rows: Tensor) -> list[Tensor | None]:
+        """Returns each choice for all of these rows: int64 [B]; or None, where there is none."""
+        if self.config.choices == 0:
+            return [None]
+        first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        return [first + choice for choice in range(self.config.choices)]
 
     def _past(self, context: Tensor) -> Tensor:
         """Turns the frames of the past into what the network is shown of them."""
@@ -541,14 +537,12 @@ class Denoiser(nn.Module):
         return self.to_target(quantise(self.to_frame(target, last)), last)
 
 
-@torch.no_grad()
-def _best(run: Callable[..., Tensor], choices: Tensor, wanted: Tensor) -> Tensor:
-    """Returns which of the choices [B, tried] comes nearest to what is wanted: int64 [B]."""
-    if choices.shape[1] == 1:
-        return choices[:, 0]
-    outputs = (run(choice=choice) for choice in choices.unbind(dim=1))
-    errors = torch.stack([(output - wanted).square().mean(dim=(1, 2, 3)) for output in outputs])
-    return choices.gather(1, errors.argmin(dim=0)[:, None])[:, 0]
+def _learned(errors: Tensor, best: Tensor) -> Tensor:
+    """Weighs the errors of the choices, [K, B], of which `best`, int64 [B], has the least: [B]."""
+    of_best = errors.gather(0, best[None])[0]
+    if len(errors) == 1:
+        return of_best
+    return (1 - _BY_ALL) * of_best + _BY_ALL * errors.mean(dim=0)
 
 
 def _each(factor: Tensor) -> Tensor:
@@ -557,6 +551,5 @@ def _each(factor: Tensor) -> Tensor:
 
 
 def _masked_mean(errors: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
-    """Sums errors [B, C, H, W] over the rows of the mask [B], divided by how many are counted."""
-    per_row = errors.mean(dim=(1, 2, 3))
-    return torch.where(mask, per_row, 0).sum() / counted.sum().clamp(min=1)
+    """Sums errors [B] over the rows of the mask [B], divided by how many are counted."""
+    return torch.where(mask, errors, 0).sum() / counted.sum().clamp(min=1)

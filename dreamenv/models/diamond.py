@@ -112,8 +112,8 @@ def _rename(key: str, renames: Mapping[str, str]) -> str:
 
 
 def _denoiser_renames(denoiser: Denoiser) -> dict[str, str]:
-    _check_published(denoiser.config, ("fold", "target", "past", "norm", "middle_attention"))
-    _check_published(denoiser.config, ("reward_memory", "choices", "place_maps"))
+    names = "fold", "target", "past", "norm", "middle_attention", "choices"
+    _check_published(denoiser.config, names)
     levels = range(len(denoiser.config.channels))
     return {
         "network.": "inner_model.",

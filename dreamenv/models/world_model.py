@@ -157,7 +157,7 @@ class WorldModel(nn.Module):
                 outcome is drawn.
             since_reward: int64 [N], how many steps before the last frame the last reward came,
                 with its sign (1 or -1 for the step that led to it); None where there was none.
-                Only a denoiser with a `reward_memory` looks at it.
+                Only choices with a `reward_memory` look at it.
             sampler: The noise levels; the model's own if None.
             generator: Where the random numbers come from, on the model's device.
             share: Which dreams of a larger number these are.

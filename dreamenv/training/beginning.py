@@ -19,9 +19,9 @@ from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.world_model import measure_change
 
 # Settings of the denoiser that weights do not depend on: what it learns from may change.
-_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share", "tried_choices"
-# And what has next to no effect at first where the weights have none of it.
-_ADDED = "reward_memory", "choices", "place_maps"
+_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share"
+# And those of a part that has no effect at first, where the weights have none.
+_OF_CHOICES = "choices", "reward_memory", "place_maps"
 
 
 def first_model(config: FitModelConfig, replay: Replay, device: torch.device) -> WorldModel:
@@ -50,7 +50,7 @@ def first_model(config: FitModelConfig, replay: Replay, device: torch.device) ->
 
 
 def _begin_with(model: WorldModel, folder: Path) -> None:
-    """Fills a model with the weights of another; what it alone is told has hardly an effect yet."""
+    """Fills a model with the weights of another; choices that are new have no effect yet."""
     known, _ = read_description(folder)
     with skeleton():
         earlier = WorldModel(replace(model.config, denoiser=known.denoiser))
@@ -78,12 +78,17 @@ def check_beginning(config: FitModelConfig) -> None:
 
     Raises:
         FormatError: There is no such world model.
-        ConfigError: It has other networks.
+        ConfigError: It has other networks, or none is named and only choices are to be learned.
     """
+    if config.only_choices and not (config.begin_with and config.denoiser.choices):
+        raise ConfigError(
+            f"only_choices is on, begin_with {config.begin_with} and choices "
+            f"{config.denoiser.choices}; give a world model to begin with, and choices"
+        )
     if config.begin_with is None:
         return
     known, _ = read_description(world_folder(config.begin_with))
-    free = [*_FREE, *(name for name in _ADDED if not getattr(known.denoiser, name))]
+    free = _FREE if known.denoiser.choices else (*_FREE, *_OF_CHOICES)
     denoiser = replace(config.denoiser, **{name: getattr(known.denoiser, name) for name in free})
     differences = {
         "denoiser": known.denoiser.first_difference(denoiser),

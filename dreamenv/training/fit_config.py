@@ -35,6 +35,8 @@ class FitModelConfig(Config):
         out: Folder of the run; by default runs/NAME.
         begin_with: A world model, its name or its folder, whose weights are where the fit begins;
             its networks must be these. None for fresh weights.
+        only_choices: Learn nothing but the denoiser's `choices`, and leave the rest of the world
+            model that the fit begins with as it is.
         dataset: Learn from these episodes and play none: the folder of a replay, or the id or
             folder of a Minari dataset.
         collect_steps: Steps to play.
@@ -66,6 +68,7 @@ class FitModelConfig(Config):
     name: str | None = None
     out: str | None = None
     begin_with: str | None = None
+    only_choices: bool = False
     dataset: str | None = None
     collect_steps: int = 10_000
     policy: str = RANDOM

@@ -145,7 +145,13 @@ class _Fit:
         self._waited = self._spent = 0.0
         world_model = first_model(config, replay, device)
         self._batches = Batches(replay, world_model, config.training, device, config.seed)
-        self._trainer = WorldModelTrainer(world_model, config.training, device, config.seed)
+        self._trainer = WorldModelTrainer(
+            world_model,
+            config.training,
+            device,
+            config.seed,
+            only_choices=config.only_choices,
+        )
         state = load_checkpoint(self._run.checkpoint, device)
         if state is not None:
             self._check_same_data(state["data"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamenv.config import Config
 from dreamenv.data import PUBLISHED_WEIGHTS, Cropper, Replay, Segments, SegmentSampler, change_std
@@ -331,6 +331,7 @@ class WorldModelTrainer:
         device: Where.
         seed: Of the noise.
         ranks: Who fits it together: all draw the same, and each learns from its share.
+        only_choices: Whether nothing but the denoiser's choices learns.
         memory_format: How the weights lie in memory. bf16 convolutions want the channels last; the
             others do not mind.
 
@@ -346,6 +347,7 @@ class WorldModelTrainer:
         seed: int = 0,
         ranks: Ranks = ALONE,
         *,
+        only_choices: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         self.step_count = 0
@@ -359,9 +361,13 @@ class WorldModelTrainer:
         self._average = (
             MovingAverage(self._model, config.ema_decay) if config.ema_decay > 0 else None
         )
-        self._denoiser = Learner(
-            self._model.denoiser, config.denoiser_optimiser, config.steps, ranks
-        )
+        learner: nn.Module = self._model.denoiser
+        if only_choices:
+            self._model.requires_grad_(False)
+            assert self._model.denoiser.network.choice_head is not None
+            learner = self._model.denoiser.network.choice_head.requires_grad_(True)
+        self._heads_learn = not only_choices
+        self._denoiser = Learner(learner, config.denoiser_optimiser, config.steps, ranks)
         self._reward_end = Learner(
             self._model.reward_end,
             config.reward_end_optimiser,
@@ -385,13 +391,15 @@ class WorldModelTrainer:
     def step(self, for_denoiser: Segments | None, for_reward_end: Segments | None) -> Losses:
         """Learns from a batch of segments for each network; one without a batch does not.
 
+        Where only choices learn, the heads do not.
+
         With several ranks the batches are the whole ones, and so are the losses.
         """
         self._model.train()
         denoiser = reward = end = torch.full((), torch.nan, device=self._device)
         if for_denoiser is not None:
             denoiser = self._learn_to_denoise(for_denoiser)
-        if for_reward_end is not None:
+        if for_reward_end is not None and self._heads_learn:
             heads = self._learn_rewards_and_ends(for_reward_end)
             reward, end = heads.reward, heads.end
         if self._average is not None:

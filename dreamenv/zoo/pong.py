@@ -35,6 +35,9 @@ _OUTSIDE = 3.2  # from where the paddle comes to rest: a push brings it nearer
 _A_LONG_TIME = 12.0  # steps
 _BETWEEN_POINTS = 8  # steps without a ball, fewer than from a point to the next serve
 _IN_FLIGHT = 3  # frames with a ball, after which it is still far from the paddles
+_WAITED = 17  # frames, from a point to the ball that is served
+# Of a serve, the flight after it, the waiting before.
+_SERVE_WEIGHTS = [12.0, 3.0, 1.0]
 
 
 def find_ball(frames: Frames) -> tuple[Flags, Spots]:
@@ -91,12 +94,34 @@ def weigh_serves(frames: Frames) -> Weights:
     Returns:
         float64 [T], of the frame after each step.
     """
+    there, served = _serves(frames)
+    flown = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
+    return (there & (flown > 0))[1:].astype(np.float64)
+
+
+def weigh_around_serves(frames: Frames) -> Weights:
+    """Says how often each step of an episode is to be predicted to learn when a ball is served.
+
+    Args:
+        frames: uint8 [T + 1, 3, 64, 64].
+
+    Returns:
+        float64 [T].
+    """
+    _, served = _serves(frames)
+    before = np.convolve(served, np.ones(_WAITED))[_WAITED - 1 :]
+    after = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
+    kinds = [served, after > 0, before > 0]
+    weights = np.select(kinds, _SERVE_WEIGHTS, default=0.0)
+    return weights[1:]
+
+
+def _serves(frames: Frames) -> tuple[Flags, Flags]:
+    """Tells in which frames the ball is, and in which it has just been served."""
     there, _ = find_ball(frames)
     unseen = np.concatenate([np.zeros(_BETWEEN_POINTS, bool), there])
     windows = np.lib.stride_tricks.sliding_window_view(unseen, _BETWEEN_POINTS)[:-1]
-    served = there & ~windows.any(axis=1)
-    flown = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
-    return (there & (flown > 0))[1:].astype(np.float64)
+    return there, there & ~windows.any(axis=1)
 
 
 class Player:

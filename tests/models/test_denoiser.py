@@ -22,9 +22,9 @@ TINY = DenoiserConfig(
 )
 TINY_CHANGE = replace(TINY, fold=2, target="change", sigma_data=1.0, sigma_offset=0.0)
 TINY_CHANGES = replace(TINY_CHANGE, past="changes")
-TINY_MEMORY = replace(TINY_CHANGE, reward_memory=3)
-TINY_PLACES = replace(TINY_CHANGE, place_maps=3)
-TINY_CHOICES = replace(TINY_CHANGE, choices=3, tried_choices=2)
+TINY_CHOICES = replace(TINY_CHANGE, choices=3)
+TINY_MEMORY = replace(TINY_CHOICES, reward_memory=3)
+TINY_PLACES = replace(TINY_CHOICES, place_maps=3)
 
 
 def randomised(denoiser: Denoiser) -> Denoiser:
@@ -211,23 +211,17 @@ class TestShapes:
         assert len({each.item() for each in (whole, *others)}) == 4
 
     @torch.no_grad()
-    def test_a_square_is_shown_its_part_of_the_maps(self) -> None:
-        denoiser = randomised(Denoiser(TINY_PLACES, 3, 4, (16, 24)))
-        maps = denoiser.network.place_maps
-        assert maps is not None
-        condition = torch.randn(2, 16)
-        whole = maps(condition, None, (8, 12))
-        assert whole.shape == (2, 8, 8, 12)
-        squares = maps(condition, torch.tensor([[0, 3], [2, 8]]), (4, 4))
-        expected = torch.stack([whole[0, :, :4, 3:7], whole[1, :, 2:6, 8:12]])
-        assert torch.equal(squares, expected)
-
-    @torch.no_grad()
-    def test_the_maps_are_as_coarse_as_folded_frames(self) -> None:
+    def test_the_maps_are_as_coarse_as_folded_frames(self, monkeypatch: pytest.MonkeyPatch) -> None:
         denoiser = Denoiser(TINY_PLACES, 3, 4)  # folded by 2
-        maps, corners = denoiser.network.place_maps, []
-        assert maps is not None
-        maps.register_forward_pre_hook(lambda _, given: corners.append(given[1].tolist()))
+        head, corners = denoiser.network.choice_head, []
+        assert head is not None
+        see = head.see
+
+        def noting(features: Tensor, output: Tensor, corner: Tensor) -> Tensor:
+            corners.append(corner.tolist())
+            return see(features, output, corner)
+
+        monkeypatch.setattr(head, "see", noting)
         obs, mask = random_frames(1, 3, 3, 8, 8), torch.ones(1, 3, dtype=torch.bool)
         noise, actions = denoiser.draw_noise(obs), torch.zeros(1, 3, dtype=torch.int64)
         denoiser.loss(obs, actions, mask, noise, corner=torch.tensor([[4, 8]]))
@@ -248,34 +242,55 @@ class TestShapes:
         assert all(not torch.equal(a, b) for a, b in itertools.combinations(futures, 2))
         assert torch.equal(chosen(None), futures[0])
 
-    @torch.no_grad()
-    def test_of_the_choices_that_are_tried_the_best_is_learned(self) -> None:
+    def test_the_best_of_the_choices_learns_most_and_all_learn_a_little(self) -> None:
         denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        single = randomised(Denoiser(replace(TINY_CHOICES, choices=1), 3, 4))
         obs, mask = random_frames(8, 3, 3, 16, 16), torch.ones(8, 3, dtype=torch.bool)
         actions, noise = torch.randint(0, 4, (8, 3)), denoiser.draw_noise(obs)
 
-        def losses(*tried: int) -> Tensor:
-            told = replace(noise, choices=torch.tensor(tried).expand(1, 8, len(tried)))
-            rows = [
-                denoiser.loss(obs[k, None], actions[k, None], mask[k, None], told.part(Share(k, 8)))
-                for k in range(8)
-            ]
+        def losses(of: Denoiser) -> Tensor:
+            with torch.no_grad():
+                rows = [
+                    of.loss(obs[k, None], actions[k, None], mask[k, None], noise.part(Share(k, 8)))
+                    for k in range(8)
+                ]
             return torch.stack(rows)
 
-        alone = torch.stack([losses(choice) for choice in range(3)])
-        assert len(set(alone.argmin(dim=0).tolist())) > 1
-        assert torch.allclose(losses(2, 0), alone[[2, 0]].amin(dim=0))
-        assert torch.allclose(losses(1, 2, 0), alone.amin(dim=0))
+        def alone(choice: int) -> Tensor:
+            weights = denoiser.state_dict()
+            for name in "told", "strength":
+                key = f"network.choice_head.{name}.weight"
+                weights[key] = weights[key][choice, None]
+            single.load_state_dict(weights)
+            return losses(single)
 
-    def test_choices_to_try_are_drawn_and_a_tenth_of_the_predictions_has_one(self) -> None:
-        denoiser = Denoiser(TINY_CHOICES, 3, 4)
-        choices = denoiser.draw_noise(torch.zeros(4000, 3, 3, 2, 2)).choices
-        assert choices is not None
-        assert choices.shape == (1, 4000, 2)
-        is_one = choices[..., 0] == choices[..., 1]
-        assert is_one.float().mean() == pytest.approx(0.1, abs=0.02)
-        for part in choices[is_one][:, 0], choices[~is_one][:, 0], choices[~is_one][:, 1]:
-            assert torch.bincount(part).float() / len(part) == pytest.approx([1 / 3] * 3, abs=0.08)
+        each = torch.stack([alone(choice) for choice in range(3)])
+        assert len(set(each.argmin(dim=0).tolist())) > 1
+        expected = 0.9 * each.amin(dim=0) + 0.1 * each.mean(dim=0)
+        assert torch.allclose(losses(denoiser), expected)
+
+    def test_a_later_frame_is_learned_from_what_the_best_choice_has_drawn(self) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        obs, mask = random_frames(1, 4, 3, 16, 16), torch.ones(1, 4, dtype=torch.bool)
+        actions, noise = torch.randint(0, 4, (1, 4)), denoiser.draw_noise(obs)
+        pasts: list[Tensor] = []
+        denoiser.network.unet.register_forward_pre_hook(lambda _, given: pasts.append(given[0]))
+        context, last = obs[:, :2], obs[:, 1]
+        with torch.no_grad():
+            denoiser.loss(obs, actions, mask, noise)
+            target = denoiser.to_target(obs[:, 2], last)
+            noisy = target + noise.sigma[0][:, None, None, None] * noise.pixel[0]
+            drawn = [
+                denoiser(noisy, noise.sigma[0], context, actions[:, :2], None, torch.tensor([k]))
+                for k in range(3)
+            ]
+            errors = torch.stack([(each - target).square().mean() for each in drawn])
+            frame = denoiser.to_frame(drawn[int(errors.argmin())], last)
+            sigma, pixel = noise.sigma[1], noise.pixel[1]
+            target = denoiser.to_target(obs[:, 3], frame)
+            noisy = target + sigma[:, None, None, None] * pixel
+            denoiser(noisy, sigma, torch.stack([last, frame], dim=1), actions[:, 1:3])
+        assert torch.allclose(pasts[1], pasts[-1], atol=1e-4)
 
     def test_the_loss_reaches_every_weight(self) -> None:
         for config in (TINY, TINY_CHANGE, TINY_MEMORY, TINY_PLACES, TINY_CHOICES):
@@ -516,8 +531,9 @@ class TestLoss:
         ({"fold": 3}, "fold"),
         ({"reward_memory": -1}, "reward_memory"),
         ({"choices": -1}, "choices"),
-        ({"tried_choices": 0}, "tried_choices"),
         ({"place_maps": -1}, "place_maps"),
+        ({"reward_memory": 1}, "reward_memory is 1, and choices, which are told it, is 0"),
+        ({"place_maps": 1}, "place_maps is 1, and choices, which are told it, is 0"),
         ({"target": "noise"}, "target"),
         ({"past": "noise"}, "past"),
         ({"past": "changes"}, "past"),

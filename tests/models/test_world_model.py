@@ -214,7 +214,7 @@ class TestDreaming:
         self, monkeypatch: pytest.MonkeyPatch, at_once: int
     ) -> None:
         monkeypatch.setattr(WorldModel, "_rows_at_once", lambda *_: at_once)
-        memory = replace(TINY.denoiser, reward_memory=2)
+        memory = replace(TINY.denoiser, choices=1, reward_memory=2)
         model = randomised(replace(TINY, denoiser=memory))
         frames, actions = some_past(1, TINY)
         past = frames.repeat(3, 1, 1, 1, 1), actions.repeat(3, 1)

@@ -46,45 +46,64 @@ def test_a_fit_begins_with_the_weights_and_the_units_of_a_world_model(
     assert model.training
 
 
-@pytest.mark.parametrize("added", [{"reward_memory": 5}, {"place_maps": 2}])
-def test_what_a_network_is_told_can_be_added_to_weights_that_were_not(
-    config: FitModelConfig, fitted: Path, played: Replay, added: dict[str, Any]
+@pytest.mark.parametrize("memory", [0, 5])
+def test_choices_can_be_added_and_change_nothing_at_first(
+    config: FitModelConfig, fitted: Path, played: Replay, memory: int
 ) -> None:
     there = first_model(replace(config, begin_with=str(fitted)), played, CPU)
-    denoiser = replace(config.denoiser, **added)
+    denoiser = replace(config.denoiser, choices=4, reward_memory=memory, place_maps=2)
     asked = replace(config, begin_with=str(fitted), denoiser=denoiser)
     model = first_model(asked, played, CPU)
-    frames = torch.randint(0, 256, (2, 2, *model.config.obs_shape), dtype=torch.uint8)
     actions = torch.zeros(2, 2, dtype=torch.int64)
 
     def dreamt(by: WorldModel) -> torch.Tensor:
-        chance = torch.Generator().manual_seed(0)
-        since = torch.tensor([3, -2])
-        return by.eval().next_obs(frames, actions, since_reward=since, generator=chance)
+        noise = torch.Generator().manual_seed(0)
+        target = torch.randn(2, *model.config.obs_shape, generator=noise)
+        context = torch.randn(2, 2, *model.config.obs_shape, generator=noise)
+        told = torch.tensor([3, -2]), torch.tensor([1, 3])
+        with torch.no_grad():
+            drawn: torch.Tensor = by.denoiser(target, torch.ones(2), context, actions, *told)
+        return drawn
 
-    # So far it says nothing.
-    assert (dreamt(model).int() - dreamt(there).int()).abs().max() <= 1
+    assert torch.equal(dreamt(model), dreamt(there))
 
 
 @pytest.mark.parametrize(
-    ("added", "others"),
-    [({"reward_memory": 5}, [0, 6]), ({"choices": 5}, [0, 4]), ({"place_maps": 2}, [0])],
+    ("name", "others"), [("choices", [6, 0]), ("reward_memory", [0, 6]), ("place_maps", [0, 3])]
 )
-def test_what_a_network_is_told_can_be_neither_dropped_nor_changed(
+def test_choices_can_be_neither_dropped_nor_changed(
     config: FitModelConfig,
     fitted: Path,
     played: Replay,
     tmp_path: Path,
-    added: dict[str, Any],
-    others: list[Any],
+    name: str,
+    others: list[int],
 ) -> None:
-    denoiser, (name,) = replace(config.denoiser, **added), added
+    told: dict[str, Any] = {"choices": 5, "reward_memory": 5, "place_maps": 2}
+    denoiser = replace(config.denoiser, **told)
     asked = replace(config, begin_with=str(fitted), denoiser=denoiser)
     first_model(asked, played, CPU).save(tmp_path / "told")
     for other in others:
-        changed = replace(denoiser, **{name: other})
-        with pytest.raises(ConfigError, match=f"has a denoiser with {name} {added[name]}, not"):
+        none: dict[str, Any] = {}
+        if (name, other) == ("choices", 0):
+            none = {"reward_memory": 0, "place_maps": 0}
+        changed = replace(denoiser, **{**none, name: other})
+        with pytest.raises(ConfigError, match=f"has a denoiser with {name} {told[name]}, not"):
             check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=changed))
+
+
+@pytest.mark.parametrize(("begins", "choices"), [(False, 2), (True, 0)])
+def test_choices_alone_are_learned_only_beside_what_is_there(
+    config: FitModelConfig, fitted: Path, begins: bool, choices: int
+) -> None:
+    asked = replace(
+        config,
+        begin_with=str(fitted) if begins else None,
+        only_choices=True,
+        denoiser=replace(config.denoiser, choices=choices),
+    )
+    with pytest.raises(ConfigError, match=r"only_choices is on, .*; give a world model to begin"):
+        check_beginning(asked)
 
 
 def test_without_one_it_begins_with_weights_of_its_seed_and_units_of_the_data(

@@ -32,9 +32,8 @@ CHOOSES = DenoiserConfig(
     sigma_offset=0.0,
     sigma_max=80.0,
     start_share=1.0,
-    reward_memory=8,
     choices=2,
-    tried_choices=2,
+    reward_memory=8,
     place_maps=4,
 )
 
@@ -106,6 +105,6 @@ def test_of_two_places_every_dream_chooses_one_when_it_is_time() -> None:
     assert all(lights(model, since).max() < 0.2 for since in (2, 3, 5, 6))
 
 
-def test_without_a_choice_the_mean_of_what_may_come_is_drawn() -> None:
-    light = lights(fitted(replace(CHOOSES, choices=0)), PAUSE - 1)
+def test_of_a_single_choice_the_mean_of_what_may_come_is_drawn() -> None:
+    light = lights(fitted(replace(CHOOSES, choices=1)), PAUSE - 1)
     assert ((light > 0.3) & (light < 0.7)).all()

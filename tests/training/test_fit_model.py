@@ -212,6 +212,28 @@ def test_what_cannot_be_fitted_removes_no_run(
         assert (fitted / "world_model.safetensors").read_bytes() == before
 
 
+def test_choices_are_learned_beside_a_world_model_that_stays_as_it_is(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    fit(config)
+    known = config.run_folder.world_model
+    choosing = replace(
+        config,
+        name="Choosing",
+        out=str(tmp_path / "on"),
+        begin_with=str(known),
+        only_choices=True,
+        denoiser=replace(config.denoiser, choices=2),
+    )
+    fit(choosing)
+    before, after = (
+        WorldModel.load(folder).state_dict() for folder in (known, choosing.run_folder.world_model)
+    )
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert after["denoiser.network.choice_head.strength.weight"].any()
+
+
 def test_a_single_episode_is_trained_on_and_nothing_is_validated(
     make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
 ) -> None:

@@ -104,6 +104,25 @@ def test_gone_on_with_from_a_checkpoint_the_weights_are_the_same_to_the_bit(
     assert_same(weights(other), weights(model))
 
 
+def test_where_only_choices_learn_the_rest_stays_as_it_is(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    known = tiny_model("change")
+    denoiser = replace(known.config.denoiser, choices=3, place_maps=2)
+    model = WorldModel(replace(known.config, denoiser=denoiser))
+    before = weights(model)
+    trainer = WorldModelTrainer(model, CONFIG, CPU, only_choices=True)
+    batches = Batches(played, model, CONFIG, CPU, seed=0)
+    losses = trainer.step(*batches.draw())
+    assert losses.denoiser.isfinite()
+    assert losses.reward.isnan()
+    assert losses.end.isnan()
+    trainer.step(*batches.draw())
+    learned = {name for name, now in weights(model).items() if not torch.equal(now, before[name])}
+    of_choices = {name for name in before if name.startswith("denoiser.network.choice_head.")}
+    assert learned == of_choices
+
+
 def test_the_first_steps_predict_single_frames_of_more_segments(
     played: Replay, tiny_model: TinyModel
 ) -> None:

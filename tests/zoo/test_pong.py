@@ -3,7 +3,14 @@ import numpy.typing as npt
 import pytest
 
 from dreamenv.real import make_single
-from dreamenv.zoo.pong import BoldPlayer, Player, find_ball, weigh_serves, weigh_steps
+from dreamenv.zoo.pong import (
+    BoldPlayer,
+    Player,
+    find_ball,
+    weigh_around_serves,
+    weigh_serves,
+    weigh_steps,
+)
 
 _BALL_X, _BALL_Y = 49, 54  # in the emulator's RAM
 _STEPS = 500
@@ -85,6 +92,22 @@ def test_dreams_begin_in_the_steps_after_a_serve(
     assert ((first - serves >= 0) & (first - serves <= 1)).all()
     x = rams[last, _BALL_X] * 0.4 - 19.7
     assert (np.abs(x - 32) < 8).all()
+
+
+def test_serves_are_learned_with_the_waiting_before_and_the_flight_after(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames, _, _ = played
+    weights = weigh_around_serves(frames)
+    assert weights.shape == (len(frames) - 1,)
+    serves = np.flatnonzero(weigh_serves(frames))[::3]
+    inner = [serve for serve in serves if 16 <= serve < len(weights) - 2]
+    assert len(inner) > 2
+    for serve in inner:
+        around = weights[serve - 16 : serve + 3].tolist()
+        assert around[-8:] == [1, 1, 1, 1, 1, 12, 3, 3]
+        assert set(around[:-3]) == {1.0}
+    assert (weights > 0).sum() <= 19 * len(serves)
 
 
 def test_without_a_ball_no_dream_begins() -> None:
