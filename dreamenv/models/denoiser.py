@@ -454,7 +454,8 @@ class Denoiser(nn.Module):
         The mean squared error of F to (target - c_skip * noisy) / c_out (Karras et al. 2022,
         eq. 8), over the predicted frames that are not padding, nor, for the target `change`,
         follow it. Each prediction, without its gradient, takes the place of the real
-        frame in the context of the next.
+        frame in the context of the next. Where there are choices, nine tenths of an error are that
+        of the best one, whose prediction it is, and one is the mean of all.
 
         Args:
             obs: float32 [B, T, C, H, W] in [-1, 1], with T > L.
