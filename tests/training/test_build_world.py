@@ -282,4 +282,8 @@ def test_the_recipes_of_the_zoo_can_be_followed(
     assert len({collection.seed for collection in recipe.collections}) == len(recipe.collections)
     config = BuildConfig(name, out=str(tmp_path / "out"))
     for fit in config.fits(recipe):
-        check_plan(replace(fit, begin_with=None), resume=False, overwrite=False)
+        # What it begins with is made by the fit before.
+        alone = replace(fit, begin_with=None, only_choices=False)
+        check_plan(alone, resume=False, overwrite=False)
+        assert fit.denoiser.choices or not fit.only_choices
+        assert fit.begin_with or not fit.only_choices
