@@ -12,19 +12,21 @@ from dreamenv.models.blocks import EPSILON, conv3x3
 
 _FIRST_SPREAD = 0.5  # of what choices scale and shift at first
 _FIRST_MAPS = 0.1
-_UNIT = 10.0  # of strengths, which begin with 0 and are to grow soon
+_UNIT = 10.0  # of strengths and likelihoods, which begin with 0 and are to grow soon
 
 
 class ChoiceHead(nn.Module):
-    """Changes what a U-Net has drawn by a choice; at first it changes nothing.
+    """Draws K futures beside each other after a U-Net, and tells how likely each of them is.
 
-    It sees the U-Net's last features and what is drawn from them, but does not look far: 3x3
-    convolutions. What else is there to tell it are the choice and, where it has a memory, the sign
-    of the last reward and how long ago it came: each pair of the two is learned by itself, and one
-    that was never met changes nothing. Nor does any while no reward is remembered.
+    The first is what the U-Net has drawn; the others change it, and at first none does. The head
+    sees the U-Net's last features and what is drawn from them, but does not look far: 3x3
+    convolutions. What else is there to tell it are the choice and, where it has a memory, how long
+    ago the last reward came: each pair of the two is learned by itself, and one that was never met
+    changes nothing. How likely a future is it tells from all of the frame, and from the sign of
+    that reward too.
 
     Args:
-        choices: K, how many there are.
+        choices: K, at least 2.
         memory: W, the steps after which a reward is forgotten; 0 for no memory.
         place_maps: R, learned maps of the frame that it sees beside; 0 for none. Nothing else tells
             it where it is.
@@ -43,18 +45,25 @@ class ChoiceHead(nn.Module):
         size: tuple[int, int],
     ) -> None:
         super().__init__()
-        self._choices, self._memory = choices, memory
+        self._others, self._memory = choices - 1, memory
         self.conv_in = conv3x3(features + outputs, features)
         self.conv = conv3x3(features, features)
         self.conv_out = conv3x3(features, outputs)
-        self.told = nn.Embedding((2 * memory + 1) * choices, 2 * features)
+        pairs = (memory + 1) * (choices - 1)
+        self.told = nn.Embedding(pairs, 2 * features)
         nn.init.normal_(self.told.weight, std=_FIRST_SPREAD)
-        self.strength = nn.Embedding((2 * memory + 1) * choices, 1)
+        self.strength = nn.Embedding(pairs, 1)
         nn.init.zeros_(self.strength.weight)
         self.maps: nn.Parameter | None = None
         if place_maps > 0:
             self.maps = nn.Parameter(_FIRST_MAPS * torch.randn(place_maps, *size))
             self.mix = nn.Conv2d(place_maps, features, 1, bias=False)
+        self.find = conv3x3(features, features)
+        self.found = nn.Linear(features, features)
+        self.moment = nn.Embedding(2 * memory + 1, features)
+        self.odds = nn.Linear(features, choices)
+        nn.init.zeros_(self.odds.weight)
+        nn.init.zeros_(self.odds.bias)
 
     def see(self, features: Tensor, output: Tensor, corner: Tensor | None) -> Tensor:
         """Looks at what there is, whatever is chosen then.
@@ -82,22 +91,40 @@ class ChoiceHead(nn.Module):
 
         Args:
             seen: As `see` returns it.
-            output: float [N, outputs, h, w], what is drawn without a choice.
+            output: float [N, outputs, h, w], what the U-Net has drawn.
             since_reward: int64 [N], as `later` counts.
             choice: int64 [N], below K.
 
         Returns:
             float [N, outputs, h, w].
         """
-        remembered = (since_reward != 0) & (since_reward.abs() <= self._memory)
-        step = torch.where(remembered, since_reward, 0) + self._memory
-        pair = step * self._choices + choice
+        pair = self._remembered(since_reward).abs() * self._others + (choice - 1).clamp(min=0)
         scale, shift = self.told(pair)[:, :, None, None].chunk(2, dim=1)
         change: Tensor = self.conv_out(F.silu(self.conv(F.silu(seen * (1 + scale) + shift))))
         change = change * (_UNIT * self.strength(pair)[:, :, None, None])
-        if self._memory == 0:
-            return output + change
-        return torch.where(remembered[:, None, None, None], output + change, output)
+        return torch.where((choice > 0)[:, None, None, None], output + change, output)
+
+    def likelihood(self, seen: Tensor, since_reward: Tensor) -> Tensor:
+        """Tells how likely each choice is in a whole frame.
+
+        What it learns changes nothing of what is drawn.
+
+        Args:
+            seen: As `see` returns it.
+            since_reward: int64 [N], as `later` counts.
+
+        Returns:
+            float32 [N, K], log-likelihoods but for a constant.
+        """
+        found = self.find(F.silu(seen.detach())).amax(dim=(2, 3))
+        moment = self._remembered(since_reward) + self._memory
+        told = self.found(F.silu(found)) + self.moment(moment)
+        odds: Tensor = _UNIT * self.odds(F.silu(told))
+        return odds.float()
+
+    def _remembered(self, since_reward: Tensor) -> Tensor:
+        """Forgets rewards that are longer ago: int64 [N], from -W to W."""
+        return torch.where(since_reward.abs() <= self._memory, since_reward, 0)
 
 
 def _squares(maps: Tensor, corner: Tensor | None, height: int, width: int) -> Tensor:

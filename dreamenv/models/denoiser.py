@@ -5,9 +5,8 @@ As a world model: Alonso et al., "Diffusion for World Modeling" (DIAMOND), NeurI
 The change as target: Price et al., "GenCast", 2024, who diffuse the normalised residual.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +33,8 @@ from dreamenv.share import Share
 
 _GREY = to_float(torch.tensor(PADDING_LEVEL, dtype=torch.uint8)).item()
 _LARGEST_CHANGE = 50.0  # standard deviations
-# Share of each prediction that all choices learn, and not the best alone. Otherwise a choice that
-# draws what never comes is never told: another one is better.
+# Share of each prediction that all choices learn, and not the best alone. Otherwise none would ever
+# be told: at first none but the first is worth what it costs.
 _BY_ALL = 0.1
 
 
@@ -60,16 +59,20 @@ class DenoiserConfig(Config):
             the last frame, and the changes between the frames before it, in the unit of the
             target, which must be `change`. It says the same, and what moved stands out. Before an
             episode's first frame nothing does.
-        choices: K, among how many possible futures a frame is chosen: a number below K is drawn
-            anew for each frame of a dream, and a `ChoiceHead` draws what it stands for. One
-            evaluation of the denoiser returns the mean of what may come, which is no frame where a
-            ball may come up in any of several places. What a choice stands for is learned: of each
-            prediction nine tenths by the one with the least error, the tenth by all alike
+        choices: K, among how many possible futures a frame is chosen: the first is what the U-Net
+            draws, the others a `ChoiceHead`, which also tells how likely each is. One evaluation of
+            the denoiser returns the mean of what may come, which is no frame where a ball may come
+            up in any of several places. What a choice stands for is learned: nine tenths of each
+            prediction by the best, the one with the least error, the tenth by all alike
             (Guzman-Rivera et al., "Multiple Choice Learning", NIPS 2012; Rupprecht et al.,
-            "Learning in an Uncertain World", ICCV 2017). 0 for none.
-        reward_memory: How many steps choices are told the sign of the last reward, and how long ago
-            it came. They change nothing then while no reward is remembered. 0 for no memory, and
-            choices that are always there.
+            "Learning in an Uncertain World", ICCV 2017). From whole frames it is learned how likely
+            each is to be the best; from squares that are cut out it is not. At least 2, or 0 for
+            none.
+        choice_cost: How much less the squared error of F, summed over a frame or a square cut out
+            of it, must be for another choice than the first to be the best: what the past decides
+            is not to be chosen.
+        reward_memory: For how many steps choices are told how long ago the last reward came; how
+            likely they are hangs on its sign, too. 0 for no memory.
         place_maps: How many learned maps of the frame tell choices where they are; 0 for none.
         sigma_data: σ_data, the standard deviation of the target in EDM's preconditioning.
         sigma_offset: σ_off, the noise added to whole channels in training.
@@ -93,6 +96,7 @@ class DenoiserConfig(Config):
     target: Literal["frame", "change"] = "frame"
     past: Literal["frames", "changes"] = "frames"
     choices: int = 0
+    choice_cost: float = 0.0
     reward_memory: int = 0
     place_maps: int = 0
     sigma_data: float = 0.5
@@ -119,14 +123,15 @@ class DenoiserConfig(Config):
             raise ConfigError(f"past is {self.past!r}; it must be 'frames' or 'changes'")
         if self.past == "changes" and self.target != "change":
             raise ConfigError("past is 'changes', which only a target of 'change' has a unit for")
-        for name in "choices", "reward_memory", "place_maps":
+        if self.choices < 0 or self.choices == 1:
+            raise ConfigError(f"choices is {self.choices}; it must be 0, or at least 2")
+        for name in "choice_cost", "reward_memory", "place_maps":
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        for name in "reward_memory", "place_maps":
             if getattr(self, name) > 0 and self.choices == 0:
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)}, and choices, which are told it, is 0; give "
-                    f"at least 1"
+                    f"{name} is {getattr(self, name)}, and choices, whose it is, is 0; give at "
+                    f"least 2"
                 )
         if self.sigma_data <= 0 or self.sigma_offset < 0:
             raise ConfigError(
@@ -195,6 +200,32 @@ class TrainingNoise:
         )
 
 
+class DenoiserLosses(NamedTuple):
+    """What a denoiser learns from, each float32 [].
+
+    Attributes:
+        denoising: How wrong its predictions are.
+        choosing: How unlikely it took the best choices to be: their cross-entropy. 0 without
+            choices, and for squares cut out of frames.
+    """
+
+    denoising: Tensor
+    choosing: Tensor
+
+
+class Futures(NamedTuple):
+    """What the network draws instead of each other.
+
+    Attributes:
+        drawn: float [K, N, C, H, W]; one, where there are no choices.
+        likelihood: float32 [N, K], log-likelihoods but for a constant; None where there are no
+            choices, or squares cut out of frames, from which that is not to be told.
+    """
+
+    drawn: Tensor
+    likelihood: Tensor | None
+
+
 class DenoiserNetwork(nn.Module):
     """F, the U-Net between the preconditioners.
 
@@ -211,7 +242,7 @@ class DenoiserNetwork(nn.Module):
         super().__init__()
         cond, length, first = config.cond_channels, config.context_length, config.channels[0]
         squares = config.fold**2
-        self.fold = config.fold
+        self.fold, self.choices, self.size = config.fold, config.choices, size
         self.noise_embedding = FourierFeatures(cond)
         self.action_embedding = ActionEmbedding(num_actions, cond // length)
         self.condition = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond))
@@ -233,9 +264,9 @@ class DenoiserNetwork(nn.Module):
         context: Tensor,
         actions: Tensor,
         since_reward: Tensor | None = None,
-        choice: Tensor | None = None,
+        chance: Tensor | None = None,
     ) -> Tensor:
-        """Runs the network on scaled inputs.
+        """Runs the network on scaled inputs, and chooses one of the futures.
 
         Args:
             noisy: float [N, C, H, W], c_in times the noisy target.
@@ -244,14 +275,22 @@ class DenoiserNetwork(nn.Module):
             actions: int64 [N, L], the action taken at each of them.
             since_reward: int64 [N], as `later` counts at the last of them; None where there was
                 no reward.
-            choice: int64 [N], below `DenoiserConfig.choices`; None for the first.
+            chance: float32 [N, K], standard Gumbel noise, with which each of the K choices is taken
+                as often as it is likely; None for the likeliest.
 
         Returns:
             float [N, C, H, W].
         """
-        return self.choosing(noisy, c_noise, context, actions, since_reward)(choice)
+        output, features = self._draw(noisy, c_noise, context, actions)
+        if self.choice_head is not None:
+            seen = self.choice_head.see(features, output, None)
+            since = torch.zeros_like(actions[:, -1]) if since_reward is None else since_reward
+            odds = self.choice_head.likelihood(seen, since)
+            choice = (odds if chance is None else odds + chance).argmax(dim=1)
+            output = self.choice_head(seen, output, since, choice)
+        return unfold_frames(output, self.fold, (noisy.shape[-2], noisy.shape[-1]))
 
-    def choosing(
+    def futures(
         self,
         noisy: Tensor,
         c_noise: Tensor,
@@ -259,8 +298,8 @@ class DenoiserNetwork(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         corner: Tensor | None = None,
-    ) -> Callable[[Tensor | None], Tensor]:
-        """Returns what draws [N, C, H, W] for a choice [N]; what all share is computed once.
+    ) -> Futures:
+        """Draws all that may be chosen; what they share is computed once.
 
         Args:
             noisy: As `forward` takes it, and the rest.
@@ -271,23 +310,26 @@ class DenoiserNetwork(nn.Module):
             corner: int64 [N, 2], row and column of the frame at which these squares were cut out;
                 None where they are whole.
         """
-        condition = self._condition(c_noise, actions)
-        size = noisy.shape[-2], noisy.shape[-1]
-        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
-        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
-        output = self.conv_out(F.silu(self.norm_out(x)))
-        head = self.choice_head
+        output, features = self._draw(noisy, c_noise, context, actions)
+        head, size = self.choice_head, (noisy.shape[-2], noisy.shape[-1])
         if head is None:
-            return lambda _: unfold_frames(output, self.fold, size)
-        seen = head.see(x, output, None if corner is None else corner // self.fold)
+            return Futures(unfold_frames(output, self.fold, size)[None], None)
+        seen = head.see(features, output, None if corner is None else corner // self.fold)
         none = torch.zeros_like(actions[:, -1])
         since = none if since_reward is None else since_reward
+        drawn = [head(seen, output, since, none + choice) for choice in range(1, self.choices)]
+        drawn = [unfold_frames(each, self.fold, size) for each in (output, *drawn)]
+        odds = head.likelihood(seen, since) if size == self.size else None
+        return Futures(torch.stack(drawn), odds)
 
-        def draw(choice: Tensor | None) -> Tensor:
-            chosen = head(seen, output, since, none if choice is None else choice)
-            return unfold_frames(chosen, self.fold, size)
-
-        return draw
+    def _draw(
+        self, noisy: Tensor, c_noise: Tensor, context: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the U-Net draws, folded, and its last features."""
+        condition = self._condition(c_noise, actions)
+        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
+        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
+        return self.conv_out(F.silu(self.norm_out(x))), x
 
     def _condition(self, c_noise: Tensor, actions: Tensor) -> Tensor:
         noise = self.noise_embedding(c_noise)
@@ -348,7 +390,7 @@ class Denoiser(nn.Module):
         context: Tensor,
         actions: Tensor,
         since_reward: Tensor | None = None,
-        choice: Tensor | None = None,
+        chance: Tensor | None = None,
     ) -> Tensor:
         """Runs F on a noisy target.
 
@@ -358,13 +400,13 @@ class Denoiser(nn.Module):
             context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
             actions: int64 [N, L].
             since_reward: int64 [N], as `later` counts; None where there was no reward.
-            choice: int64 [N]; None for the first.
+            chance: float32 [N, K], standard Gumbel noise; None for the likeliest choice.
 
         Returns:
             float32 [N, C, H, W].
         """
         scaled, past = _each(factors.c_in) * noisy, self._past(context)
-        output: Tensor = self.network(scaled, factors.c_noise, past, actions, since_reward, choice)
+        output: Tensor = self.network(scaled, factors.c_noise, past, actions, since_reward, chance)
         return output.float()
 
     def forward(
@@ -374,7 +416,7 @@ class Denoiser(nn.Module):
         context: Tensor,
         actions: Tensor,
         since_reward: Tensor | None = None,
-        choice: Tensor | None = None,
+        chance: Tensor | None = None,
     ) -> Tensor:
         """Computes D, as sampling uses it: a target whose frame has the levels of a byte.
 
@@ -384,13 +426,13 @@ class Denoiser(nn.Module):
             context: float32 [N, L, C, H, W] in [-1, 1], oldest first.
             actions: int64 [N, L].
             since_reward: int64 [N], as `later` counts; None where there was no reward.
-            choice: int64 [N]; None for the first.
+            chance: float32 [N, K], standard Gumbel noise; None for the likeliest choice.
 
         Returns:
             float32 [N, C, H, W].
         """
         factors = self.preconditioners(sigma)
-        output = self.run_network(noisy, factors, context, actions, since_reward, choice)
+        output = self.run_network(noisy, factors, context, actions, since_reward, chance)
         return self._wrap(noisy, output, factors, context[:, -1])
 
     def to_target(self, frame: Tensor, last: Tensor) -> Tensor:
@@ -439,7 +481,7 @@ class Denoiser(nn.Module):
         sigma = torch.where(starts, config.sigma_max, sigma)
         return replace(noise, sigma=sigma, starts=starts)
 
-    def loss(
+    def losses(
         self,
         obs: Tensor,
         actions: Tensor,
@@ -448,8 +490,8 @@ class Denoiser(nn.Module):
         whole: Tensor | None = None,
         since_reward: Tensor | None = None,
         corner: Tensor | None = None,
-    ) -> Tensor:
-        """Computes the training loss over the T - L predictions of each segment.
+    ) -> DenoiserLosses:
+        """Computes the training losses over the T - L predictions of each segment.
 
         The mean squared error of F to (target - c_skip * noisy) / c_out (Karras et al. 2022,
         eq. 8), over the predicted frames that are not padding, nor, for the target `change`,
@@ -466,13 +508,10 @@ class Denoiser(nn.Module):
                 the shares then add up to that of the batch.
             since_reward: int64 [B, T], as `later` counts; None where there was no reward.
             corner: int64 [B, 2], where in the frame squares were cut out; None for whole frames.
-
-        Returns:
-            float32 [].
         """
         length = self.config.context_length
         frames = list(obs.unbind(dim=1))
-        losses = []
+        denoising, choosing = [], []
         for step, sigma in enumerate(noise.sigma):
             context = torch.stack(frames[step : step + length], dim=1)
             past, last = actions[:, step : step + length], frames[step + length - 1]
@@ -486,27 +525,40 @@ class Denoiser(nn.Module):
             wanted = (target - _each(factors.c_skip) * noisy) / _each(factors.c_out)
             scaled = _each(factors.c_in) * noisy
             told = factors.c_noise, self._past(context), past, since, corner
-            draw = self.network.choosing(scaled, *told)
-            outputs = torch.stack([draw(choice).float() for choice in self._choices(last)])
+            futures = self.network.futures(scaled, *told)
+            outputs = futures.drawn.float()
             errors = (outputs - wanted).square().mean(dim=(2, 3, 4))  # [K, B]
-            best = errors.argmin(dim=0)
+            best = self._best(errors, wanted[0].numel())
             real = self._real_targets(mask, step + length)
             counted = real if whole is None else self._real_targets(whole, step + length)
-            losses.append(_masked_mean(_learned(errors, best), real, counted))
+            denoising.append(_masked_mean(_learned(errors, best), real, counted))
+            choosing.append(_masked_mean(_surprise(futures.likelihood, best), real, counted))
             output = outputs[best, torch.arange(len(best), device=best.device)]
             dreamt = self.to_frame(self._wrap(noisy, output.detach(), factors, last), last)
             if self.config.target == "change":
                 # What was not to be learned is no past to learn from.
                 dreamt = torch.where(_each(real), dreamt, frames[step + length])
             frames[step + length] = dreamt
-        return torch.stack(losses).mean()
+        return DenoiserLosses(torch.stack(denoising).mean(), torch.stack(choosing).mean())
 
-    def _choices(self, rows: Tensor) -> list[Tensor | None]:
-        """Returns each choice for all of these rows: int64 [B]; or None, where there is none."""
-        if self.config.choices == 0:
-            return [None]
-        first = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        return [first + choice for choice in range(self.config.choices)]
+    def loss(
+        self,
+        obs: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        noise: TrainingNoise,
+        whole: Tensor | None = None,
+        since_reward: Tensor | None = None,
+        corner: Tensor | None = None,
+    ) -> Tensor:
+        """Adds up the training losses, float32 []; the arguments are those of `losses`."""
+        losses = self.losses(obs, actions, mask, noise, whole, since_reward, corner)
+        return losses.denoising + losses.choosing
+
+    def _best(self, errors: Tensor, count: int) -> Tensor:
+        """Tells which choice, of errors [K, B], means of so many, is the best: int64 [B]."""
+        first, others = errors[:1], errors[1:] + self.config.choice_cost / count
+        return torch.cat([first, others]).argmin(dim=0)
 
     def _past(self, context: Tensor) -> Tensor:
         """Turns the frames of the past into what the network is shown of them."""
@@ -544,6 +596,13 @@ def _learned(errors: Tensor, best: Tensor) -> Tensor:
     if len(errors) == 1:
         return of_best
     return (1 - _BY_ALL) * of_best + _BY_ALL * errors.mean(dim=0)
+
+
+def _surprise(likelihood: Tensor | None, best: Tensor) -> Tensor:
+    """Tells how unlikely each of the best choices, [B], was taken to be: float32 [B]."""
+    if likelihood is None:
+        return torch.zeros(len(best), device=best.device)
+    return F.cross_entropy(likelihood, best, reduction="none")
 
 
 def _each(factor: Tensor) -> Tensor:

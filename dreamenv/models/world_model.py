@@ -178,11 +178,11 @@ class WorldModel(nn.Module):
         at_once = self._rows_at_once(rows)
 
         def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-            told = past, actions, since, choice
+            told = past, actions, since, chance
             parts = (each.split(at_once) for each in (noisy, sigma, *told))
             return torch.cat([denoiser(*part) for part in zip(*parts, strict=True)])
 
-        choice = self._draw_choices(rows, generator, share)
+        chance = self._draw_chance(rows, generator, share)
         draw_noise = self._noise_source(rows, generator, share)
         with self._autocast():
             trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
@@ -289,13 +289,13 @@ class WorldModel(nn.Module):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def _draw_choices(self, rows: int, generator: torch.Generator | None, share: Share) -> Tensor:
-        """Draws what the past does not decide: int64 [N]."""
+    def _draw_chance(self, rows: int, generator: torch.Generator | None, share: Share) -> Tensor:
+        """Draws what decides where the past does not: float32 [N, K], standard Gumbel noise."""
         choices = self.config.denoiser.choices
         if choices == 0:
-            return torch.zeros(rows, dtype=torch.int64, device=self.device)
-        draw = partial(torch.randint, choices, generator=generator, device=self.device)
-        return share.drawn((rows,), draw)
+            return torch.zeros(rows, 0, device=self.device)
+        draw = partial(torch.rand, generator=generator, device=self.device)
+        return -(-share.drawn((rows, choices), draw).log()).log()
 
     def _noise_source(
         self, rows: int, generator: torch.Generator | None, share: Share

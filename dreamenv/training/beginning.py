@@ -19,7 +19,14 @@ from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.world_model import measure_change
 
 # Settings of the denoiser that weights do not depend on: what it learns from may change.
-_FREE = "log_sigma_mean", "log_sigma_std", "sigma_min", "sigma_max", "start_share"
+_FREE = (
+    "log_sigma_mean",
+    "log_sigma_std",
+    "sigma_min",
+    "sigma_max",
+    "start_share",
+    "choice_cost",
+)
 # And those of a part that has no effect at first, where the weights have none.
 _OF_CHOICES = "choices", "reward_memory", "place_maps"
 

@@ -127,14 +127,14 @@ def _losses_by_level(
         for index, (level, is_start) in enumerate(levels):
             noise.sigma.fill_(level)
             starts = torch.ones_like(noise.sigma, dtype=torch.bool) if is_start else None
-            loss = denoiser.loss(
+            losses = denoiser.losses(
                 obs,
                 batch.actions,
                 batch.mask,
                 replace(noise, starts=starts),
                 since_reward=batch.since_reward,
             )
-            totals[index] += loss.item() * len(obs)
+            totals[index] += losses.denoising.item() * len(obs)
     count = sum(len(batch.obs) for batch in batches)
     return tuple(
         (level, total / max(1, count)) for (level, _), total in zip(levels, totals, strict=True)

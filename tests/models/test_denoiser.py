@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig, TrainingNoise
+from dreamenv.models.denoiser import Denoiser, DenoiserConfig, Futures, TrainingNoise
 from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
 from dreamenv.padding import PADDING_LEVEL
@@ -25,6 +25,8 @@ TINY_CHANGES = replace(TINY_CHANGE, past="changes")
 TINY_CHOICES = replace(TINY_CHANGE, choices=3)
 TINY_MEMORY = replace(TINY_CHOICES, reward_memory=3)
 TINY_PLACES = replace(TINY_CHOICES, place_maps=3)
+SIZE = (16, 16)
+ONLY = 1e6 * torch.eye(3)  # chance that leaves no choice
 
 
 def randomised(denoiser: Denoiser) -> Denoiser:
@@ -158,19 +160,40 @@ class TestShapes:
         assert levels_apart < 1e-5
 
     @torch.no_grad()
-    def test_it_is_told_of_the_last_reward_as_far_as_it_remembers(self) -> None:
-        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4))
-        noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
+    def test_how_likely_choices_are_depends_on_the_last_reward_as_far_as_it_is_remembered(
+        self,
+    ) -> None:
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4, SIZE))
+        scaled, c_noise = torch.randn(1, 3, 16, 16), torch.ones(1)
         past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
 
         def after(since: int | None) -> Tensor:
             counted = None if since is None else torch.tensor([since])
-            denoised: Tensor = denoiser(noisy, sigma, *past, counted)
-            return denoised
+            odds = denoiser.network.futures(scaled, c_noise, *past, counted).likelihood
+            assert odds is not None
+            return odds
 
         told = [after(since) for since in range(-3, 4)]
         assert all(not torch.equal(a, b) for a, b in itertools.combinations(told, 2))
         assert all(torch.equal(after(since), after(0)) for since in (None, 4, -4))
+
+    @torch.no_grad()
+    def test_the_last_reward_decides_what_is_drawn_where_choices_hang_on_it(self) -> None:
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4, SIZE))
+        head = denoiser.network.choice_head
+        assert head is not None
+        for parameter in (*head.found.parameters(), head.odds.weight, head.odds.bias):
+            torch.nn.init.zeros_(parameter)
+        head.odds.weight[2] = 1e3
+        torch.nn.init.zeros_(head.moment.weight)
+        head.moment.weight[3 + 2] = 1.0  # the third choice two steps after a reward
+        noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
+        past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
+        for since in range(-3, 4):
+            told = noisy, sigma, *past, torch.tensor([since])
+            first, third = denoiser(*told, ONLY[0, None]), denoiser(*told, ONLY[2, None])
+            assert not torch.equal(first, third)
+            assert torch.equal(denoiser(*told), third if since == 2 else first)
 
     def test_without_a_memory_rewards_mean_nothing(self) -> None:
         denoiser = randomised(Denoiser(TINY, 3, 4))
@@ -181,7 +204,7 @@ class TestShapes:
         )
 
     def test_each_frame_is_learned_after_the_reward_before_it(self) -> None:
-        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4))
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4, SIZE))
         obs, mask = random_frames(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool)
         actions, noise = torch.randint(0, 4, (2, 4)), denoiser.draw_noise(obs)
 
@@ -229,48 +252,125 @@ class TestShapes:
 
     @torch.no_grad()
     def test_each_choice_is_another_future(self) -> None:
-        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4, SIZE))
         noisy, sigma = torch.randn(1, 3, 16, 16), torch.ones(1)
         past = random_frames(1, 2, 3, 16, 16), torch.tensor([[0, 1]])
 
-        def chosen(choice: int | None) -> Tensor:
-            given = None if choice is None else torch.tensor([choice])
-            denoised: Tensor = denoiser(noisy, sigma, *past, None, given)
+        def chosen(chance: Tensor | None) -> Tensor:
+            denoised: Tensor = denoiser(noisy, sigma, *past, None, chance)
             return denoised
 
-        futures = [chosen(choice) for choice in range(3)]
+        futures = [chosen(ONLY[choice, None]) for choice in range(3)]
         assert all(not torch.equal(a, b) for a, b in itertools.combinations(futures, 2))
-        assert torch.equal(chosen(None), futures[0])
+        factors = denoiser.preconditioners(sigma)
+        shown = denoiser._past(past[0])
+        told = factors.c_in[:, None, None, None] * noisy, factors.c_noise, shown, past[1]
+        _, odds = denoiser.network.futures(*told)
+        assert odds is not None
+        assert torch.equal(chosen(None), futures[int(odds.argmax())])
+
+    @torch.no_grad()
+    def test_every_choice_is_taken_as_often_as_it_is_likely(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4, SIZE))
+        head = denoiser.network.choice_head
+        assert head is not None
+        shares = torch.tensor([0.7, 0.25, 0.05])
+        monkeypatch.setattr(head, "likelihood", lambda *_: shares.log() + 3)
+        noisy = torch.randn(1, 3, 16, 16).repeat(1000, 1, 1, 1)
+        past = random_frames(1, 2, 3, 16, 16).repeat(1000, 1, 1, 1, 1)
+        told = torch.ones(1000), past, torch.tensor([[0, 1]]).repeat(1000, 1)
+        chance = -torch.empty(1000, 3).exponential_().log()
+        drawn = denoiser(noisy, *told, None, chance)
+        each = [denoiser(noisy[:1], *(x[:1] for x in told), None, only[None]) for only in ONLY]
+        apart = torch.stack([(drawn - of).flatten(1).abs().mean(dim=1) for of in each])
+        taken = apart.argmin(dim=0).bincount(minlength=3) / 1000
+        assert torch.allclose(taken, shares, atol=0.05)
 
     def test_the_best_of_the_choices_learns_most_and_all_learn_a_little(self) -> None:
-        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
-        single = randomised(Denoiser(replace(TINY_CHOICES, choices=1), 3, 4))
-        obs, mask = random_frames(8, 3, 3, 16, 16), torch.ones(8, 3, dtype=torch.bool)
-        actions, noise = torch.randint(0, 4, (8, 3)), denoiser.draw_noise(obs)
-
-        def losses(of: Denoiser) -> Tensor:
-            with torch.no_grad():
-                rows = [
-                    of.loss(obs[k, None], actions[k, None], mask[k, None], noise.part(Share(k, 8)))
-                    for k in range(8)
-                ]
-            return torch.stack(rows)
-
-        def alone(choice: int) -> Tensor:
-            weights = denoiser.state_dict()
-            for name in "told", "strength":
-                key = f"network.choice_head.{name}.weight"
-                weights[key] = weights[key][choice, None]
-            single.load_state_dict(weights)
-            return losses(single)
-
-        each = torch.stack([alone(choice) for choice in range(3)])
-        assert len(set(each.argmin(dim=0).tolist())) > 1
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))  # of which these are squares
+        best = torch.arange(9) % 3
+        obs, actions, noise = self.what_comes_is(best, denoiser)
+        each = self.errors_of_each(denoiser, obs, actions, noise)
+        assert torch.equal(each.argmin(dim=0), best)
         expected = 0.9 * each.amin(dim=0) + 0.1 * each.mean(dim=0)
-        assert torch.allclose(losses(denoiser), expected)
+        assert expected.mean() > 0
+        mask = torch.ones(9, 3, dtype=torch.bool)
+        assert torch.allclose(denoiser.loss(obs, actions, mask, noise), expected.mean())
+
+    def test_another_choice_than_the_first_is_the_best_where_it_saves_what_it_costs(self) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        obs, actions, noise = self.what_comes_is(torch.arange(9) % 3, denoiser)
+        each = self.errors_of_each(denoiser, obs, actions, noise)
+        saved = each[0] - each[1:].amin(dim=0)  # a pixel
+        least = saved[saved > 0].median()
+        dear = Denoiser(replace(TINY_CHOICES, choice_cost=least.item() * 3 * 16 * 16), 3, 4)
+        dear.load_state_dict(denoiser.state_dict())
+        pays = saved > least
+        assert 0 < pays.sum() < (saved > 0).sum()
+        learned = torch.where(pays, each.amin(dim=0), each[0])
+        expected = 0.9 * learned + 0.1 * each.mean(dim=0)
+        mask = torch.ones(9, 3, dtype=torch.bool)
+        assert torch.allclose(dear.loss(obs, actions, mask, noise), expected.mean())
+
+    def test_whole_frames_teach_how_likely_each_choice_is(self) -> None:
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4, SIZE))
+        of_squares = Denoiser(TINY_CHOICES, 3, 4)
+        of_squares.load_state_dict(denoiser.state_dict())
+        best, mask = torch.arange(9) % 3, torch.ones(9, 3, dtype=torch.bool)
+        obs, actions, noise = self.what_comes_is(best, denoiser)
+        with torch.no_grad():
+            odds = self.futures_of(denoiser, obs, actions, noise).likelihood
+            assert odds is not None
+            surprise = -odds.log_softmax(dim=1)[torch.arange(9), best].mean()
+            whole, squares = (of.losses(obs, actions, mask, noise) for of in (denoiser, of_squares))
+            both = denoiser.loss(obs, actions, mask, noise)
+        assert torch.allclose(whole.choosing, surprise)
+        assert torch.equal(both, whole.denoising + whole.choosing)
+        assert torch.equal(whole.denoising, squares.denoising)
+        assert squares.choosing == 0
+        assert self.futures_of(of_squares, obs, actions, noise).likelihood is None
+
+    @torch.no_grad()
+    def what_comes_is(
+        self, choice: Tensor, denoiser: Denoiser
+    ) -> tuple[Tensor, Tensor, TrainingNoise]:
+        """Makes segments whose last frame is what a choice [B] draws from the others and noise."""
+        rows = len(choice)
+        obs, actions = random_frames(rows, 3, 3, 16, 16), torch.randint(0, 4, (rows, 3))
+        noise = denoiser.draw_noise(obs)
+        noise = replace(noise, starts=torch.ones(1, rows, dtype=torch.bool))
+        c_skip, c_out = self.skip_and_out(denoiser, noise)
+        drawn = self.futures_of(denoiser, obs, actions, noise).drawn[choice, torch.arange(rows)]
+        obs[:, 2] = denoiser.to_frame(c_skip * noise.pixel[0] + c_out * drawn, obs[:, 1])
+        return obs, actions, noise
+
+    def futures_of(
+        self, denoiser: Denoiser, obs: Tensor, actions: Tensor, noise: TrainingNoise
+    ) -> Futures:
+        """Draws the first frames that are predicted, from noise alone."""
+        factors = denoiser.preconditioners(noise.sigma[0])
+        scaled = factors.c_in[:, None, None, None] * noise.pixel[0]
+        past = denoiser._past(obs[:, :2])
+        return denoiser.network.futures(scaled, factors.c_noise, past, actions[:, :2])
+
+    def skip_and_out(self, denoiser: Denoiser, noise: TrainingNoise) -> tuple[Tensor, Tensor]:
+        factors = denoiser.preconditioners(noise.sigma[0])
+        return factors.c_skip[:, None, None, None], factors.c_out[:, None, None, None]
+
+    @torch.no_grad()
+    def errors_of_each(
+        self, denoiser: Denoiser, obs: Tensor, actions: Tensor, noise: TrainingNoise
+    ) -> Tensor:
+        """Measures how wrong each choice is in the first frames that are predicted: [K, B]."""
+        target = denoiser.to_target(obs[:, 2], obs[:, 1])
+        c_skip, c_out = self.skip_and_out(denoiser, noise)
+        drawn = self.futures_of(denoiser, obs, actions, noise).drawn
+        return (drawn - (target - c_skip * noise.pixel[0]) / c_out).square().mean(dim=(2, 3, 4))
 
     def test_a_later_frame_is_learned_from_what_the_best_choice_has_drawn(self) -> None:
-        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
+        denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4, SIZE))
         obs, mask = random_frames(1, 4, 3, 16, 16), torch.ones(1, 4, dtype=torch.bool)
         actions, noise = torch.randint(0, 4, (1, 4)), denoiser.draw_noise(obs)
         pasts: list[Tensor] = []
@@ -281,8 +381,8 @@ class TestShapes:
             target = denoiser.to_target(obs[:, 2], last)
             noisy = target + noise.sigma[0][:, None, None, None] * noise.pixel[0]
             drawn = [
-                denoiser(noisy, noise.sigma[0], context, actions[:, :2], None, torch.tensor([k]))
-                for k in range(3)
+                denoiser(noisy, noise.sigma[0], context, actions[:, :2], None, only[None])
+                for only in ONLY
             ]
             errors = torch.stack([(each - target).square().mean() for each in drawn])
             frame = denoiser.to_frame(drawn[int(errors.argmin())], last)
@@ -294,7 +394,7 @@ class TestShapes:
 
     def test_the_loss_reaches_every_weight(self) -> None:
         for config in (TINY, TINY_CHANGE, TINY_MEMORY, TINY_PLACES, TINY_CHOICES):
-            denoiser = randomised(Denoiser(config, 3, 4))
+            denoiser = randomised(Denoiser(config, 3, 4, SIZE))
             obs, mask = random_frames(2, 4, 3, 16, 16), torch.ones(2, 4, dtype=torch.bool)
             actions = torch.randint(0, 4, (2, 4))
             since = torch.tensor([[0, 1, 2, 3], [-3, -2, -1, -2]])
@@ -531,9 +631,12 @@ class TestLoss:
         ({"fold": 3}, "fold"),
         ({"reward_memory": -1}, "reward_memory"),
         ({"choices": -1}, "choices"),
+        ({"choices": 1}, "choices is 1; it must be 0, or at least 2"),
+        ({"choices": 2, "choice_cost": -0.1}, "choice_cost is -0.1; it must be at least 0"),
+        ({"choice_cost": 0.1}, "choice_cost is 0.1, and choices, whose it is, is 0"),
         ({"place_maps": -1}, "place_maps"),
-        ({"reward_memory": 1}, "reward_memory is 1, and choices, which are told it, is 0"),
-        ({"place_maps": 1}, "place_maps is 1, and choices, which are told it, is 0"),
+        ({"reward_memory": 1}, "reward_memory is 1, and choices, whose it is, is 0"),
+        ({"place_maps": 1}, "place_maps is 1, and choices, whose it is, is 0"),
         ({"target": "noise"}, "target"),
         ({"past": "noise"}, "past"),
         ({"past": "changes"}, "past"),

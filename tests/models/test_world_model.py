@@ -214,12 +214,20 @@ class TestDreaming:
         self, monkeypatch: pytest.MonkeyPatch, at_once: int
     ) -> None:
         monkeypatch.setattr(WorldModel, "_rows_at_once", lambda *_: at_once)
-        memory = replace(TINY.denoiser, choices=1, reward_memory=2)
+        memory = replace(TINY.denoiser, choices=2, reward_memory=2)
         model = randomised(replace(TINY, denoiser=memory))
+        head = model.denoiser.network.choice_head
+        assert head is not None
+
+        def second_after_two_steps(_: Tensor, since: Tensor) -> Tensor:
+            return (since[:, None] == 2) * torch.tensor([0.0, 1e6])
+
+        monkeypatch.setattr(head, "likelihood", second_after_two_steps)
         frames, actions = some_past(1, TINY)
         past = frames.repeat(3, 1, 1, 1, 1), actions.repeat(3, 1)
         noise = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
         monkeypatch.setattr(WorldModel, "_noise_source", lambda *_: lambda: noise)
+        monkeypatch.setattr(WorldModel, "_draw_chance", lambda *_: torch.zeros(3, 2))
         none, same, other = model.next_obs(*past, since_reward=torch.tensor([0, 9, 2]))
         assert torch.equal(none, same)
         assert not torch.equal(none, other)
@@ -228,6 +236,10 @@ class TestDreaming:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         model = randomised(replace(TINY, denoiser=replace(TINY.denoiser, choices=4)))
+        head = model.denoiser.network.choice_head
+        assert head is not None
+        torch.nn.init.zeros_(head.odds.weight)  # each as likely as the others
+        torch.nn.init.zeros_(head.odds.bias)
         frames, actions = some_past(1, TINY)
         past = frames.repeat(64, 1, 1, 1, 1), actions.repeat(64, 1)
         noise = torch.randn(1, 3, 16, 16).expand(64, -1, -1, -1)

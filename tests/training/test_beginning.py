@@ -60,7 +60,7 @@ def test_choices_can_be_added_and_change_nothing_at_first(
         noise = torch.Generator().manual_seed(0)
         target = torch.randn(2, *model.config.obs_shape, generator=noise)
         context = torch.randn(2, 2, *model.config.obs_shape, generator=noise)
-        told = torch.tensor([3, -2]), torch.tensor([1, 3])
+        told = torch.tensor([3, -2]), 1e6 * torch.eye(4)[1:4:2]  # the second, and the last
         with torch.no_grad():
             drawn: torch.Tensor = by.denoiser(target, torch.ones(2), context, actions, *told)
         return drawn
@@ -71,7 +71,7 @@ def test_choices_can_be_added_and_change_nothing_at_first(
 @pytest.mark.parametrize(
     ("name", "others"), [("choices", [6, 0]), ("reward_memory", [0, 6]), ("place_maps", [0, 3])]
 )
-def test_choices_can_be_neither_dropped_nor_changed(
+def test_choices_can_be_neither_dropped_nor_changed_but_in_what_they_cost(
     config: FitModelConfig,
     fitted: Path,
     played: Replay,
@@ -90,6 +90,8 @@ def test_choices_can_be_neither_dropped_nor_changed(
         changed = replace(denoiser, **{**none, name: other})
         with pytest.raises(ConfigError, match=f"has a denoiser with {name} {told[name]}, not"):
             check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=changed))
+    dearer = replace(denoiser, choice_cost=7.0)
+    check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=dearer))
 
 
 @pytest.mark.parametrize(("begins", "choices"), [(False, 2), (True, 0)])

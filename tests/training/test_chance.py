@@ -32,7 +32,8 @@ CHOOSES = DenoiserConfig(
     sigma_offset=0.0,
     sigma_max=80.0,
     start_share=1.0,
-    choices=2,
+    choices=3,
+    choice_cost=100.0,  # a lit square: 1600
     reward_memory=8,
     place_maps=4,
 )
@@ -62,7 +63,7 @@ def windows(since_reward: Tensor, place: Tensor) -> Segments:
     )
 
 
-def fitted(denoiser: DenoiserConfig, steps: int = 350) -> WorldModel:
+def fitted(denoiser: DenoiserConfig, waited: range = range(2, 7), steps: int = 350) -> WorldModel:
     torch.manual_seed(0)
     heads = RewardEndConfig(
         cond_channels=8, channels=(8,), depths=(1,), attention=(False,), lstm_dim=8
@@ -79,7 +80,7 @@ def fitted(denoiser: DenoiserConfig, steps: int = 350) -> WorldModel:
     trainer = WorldModelTrainer(model, training, torch.device("cpu"))
     chance = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        since = torch.randint(2, 7, (32,), generator=chance)
+        since = torch.randint(waited.start, waited.stop, (32,), generator=chance)
         trainer.step(windows(since, torch.randint(0, len(PLACES), (32,), generator=chance)), None)
     return trainer.fitted.eval()
 
@@ -105,6 +106,7 @@ def test_of_two_places_every_dream_chooses_one_when_it_is_time() -> None:
     assert all(lights(model, since).max() < 0.2 for since in (2, 3, 5, 6))
 
 
-def test_of_a_single_choice_the_mean_of_what_may_come_is_drawn() -> None:
-    light = lights(fitted(replace(CHOOSES, choices=1)), PAUSE - 1)
+def test_without_choices_the_mean_of_what_may_come_is_drawn() -> None:
+    none = replace(CHOOSES, choices=0, choice_cost=0.0, reward_memory=0, place_maps=0)
+    light = lights(fitted(none, range(PAUSE - 1, PAUSE)), PAUSE - 1)
     assert ((light > 0.3) & (light < 0.7)).all()

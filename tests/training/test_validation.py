@@ -224,6 +224,19 @@ def test_the_loss_is_that_of_the_denoiser_at_the_level(
     assert loss == pytest.approx(expected, rel=0.1)
 
 
+def test_what_is_told_of_denoising_says_nothing_of_how_likely_choices_were(
+    played: Replay, tiny_model: TinyModel
+) -> None:
+    plain = tiny_model("change")
+    denoiser = replace(plain.config.denoiser, choices=2, choice_cost=1.0)
+    model = WorldModel(replace(plain.config, denoiser=denoiser))
+    head = model.denoiser.network.choice_head
+    assert head is not None
+    before = judge(model, played).losses
+    torch.nn.init.constant_(head.odds.bias[1:], 5.0)  # and the first is the best
+    assert judge(model, played).losses == before
+
+
 def test_dreams_stand_below_what_was_real(model: Scripted, replay: Replay) -> None:
     model.error = 0
     picture = side_by_side(model, replay, CPU, length=6)
