@@ -35,9 +35,9 @@ _OUTSIDE = 3.2  # from where the paddle comes to rest: a push brings it nearer
 _A_LONG_TIME = 12.0  # steps
 _BETWEEN_POINTS = 8  # steps without a ball, fewer than from a point to the next serve
 _IN_FLIGHT = 3  # frames with a ball, after which it is still far from the paddles
-_WAITED = 17  # frames, from a point to the ball that is served
-# Of a serve, the flight after it, the waiting before.
-_SERVE_WEIGHTS = [12.0, 3.0, 1.0]
+_SOON = 16  # frames without a ball, after which one is served any time
+# Of a step in which a ball may be served, after a serve, behind the paddles or near them.
+_CHANCE_WEIGHTS = [30.0, 10.0, 4.0, 4.0]
 
 
 def find_ball(frames: Frames) -> tuple[Flags, Spots]:
@@ -99,8 +99,10 @@ def weigh_serves(frames: Frames) -> Weights:
     return (there & (flown > 0))[1:].astype(np.float64)
 
 
-def weigh_around_serves(frames: Frames) -> Weights:
-    """Says how often each step of an episode is to be predicted to learn when a ball is served.
+def weigh_chances(frames: Frames) -> Weights:
+    """Says how often each step of an episode is to be predicted to learn what may come.
+
+    It looks at the past alone: of all that may come, each comes as often as in the game.
 
     Args:
         frames: uint8 [T + 1, 3, 64, 64].
@@ -108,12 +110,15 @@ def weigh_around_serves(frames: Frames) -> Weights:
     Returns:
         float64 [T].
     """
+    there, ball = find_ball(frames)
     _, served = _serves(frames)
-    before = np.convolve(served, np.ones(_WAITED))[_WAITED - 1 :]
-    after = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
-    kinds = [served, after > 0, before > 0]
-    weights = np.select(kinds, _SERVE_WEIGHTS, default=0.0)
-    return weights[1:]
+    numbers = np.arange(len(frames))
+    waited = numbers - np.maximum.accumulate(np.where(there, numbers, -1))
+    flown = np.convolve(served, np.ones(_IN_FLIGHT))[: len(frames)]
+    near = (ball.x < _BY_OTHER_PADDLE) | (ball.x > _BY_PADDLE)
+    kinds = [waited >= _SOON, flown > 0, ~there, near]
+    weights = np.select(kinds, _CHANCE_WEIGHTS, default=1.0)
+    return weights[:-1]
 
 
 def _serves(frames: Frames) -> tuple[Flags, Flags]:

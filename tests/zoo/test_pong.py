@@ -7,7 +7,7 @@ from dreamenv.zoo.pong import (
     BoldPlayer,
     Player,
     find_ball,
-    weigh_around_serves,
+    weigh_chances,
     weigh_serves,
     weigh_steps,
 )
@@ -94,20 +94,31 @@ def test_dreams_begin_in_the_steps_after_a_serve(
     assert (np.abs(x - 32) < 8).all()
 
 
-def test_serves_are_learned_with_the_waiting_before_and_the_flight_after(
+def test_what_may_come_weighs_most_where_a_serve_is_due(
     played: tuple[Frames, npt.NDArray[np.int64], list[float]],
 ) -> None:
     frames, _, _ = played
-    weights = weigh_around_serves(frames)
+    weights = weigh_chances(frames)
     assert weights.shape == (len(frames) - 1,)
-    serves = np.flatnonzero(weigh_serves(frames))[::3]
-    inner = [serve for serve in serves if 16 <= serve < len(weights) - 2]
+    serves = np.flatnonzero(weigh_serves(frames))[::3]  # the steps that serve
+    inner = [serve for serve in serves if 20 <= serve < len(weights) - 4]
     assert len(inner) > 2
     for serve in inner:
-        around = weights[serve - 16 : serve + 3].tolist()
-        assert around[-8:] == [1, 1, 1, 1, 1, 12, 3, 3]
-        assert set(around[:-3]) == {1.0}
-    assert (weights > 0).sum() <= 19 * len(serves)
+        assert weights[serve - 1 : serve + 4].tolist() == [30, 30, 10, 10, 10]
+        assert (weights[serve - 12 : serve - 5] == 4).all()
+    assert (weights == 30).sum() <= 8 * len(serves)
+    there = find_ball(frames)[0][:-1]
+    assert (weights[there] == 1).mean() > 0.3
+
+
+def test_how_much_a_step_weighs_is_told_by_its_past_alone(
+    played: tuple[Frames, npt.NDArray[np.int64], list[float]],
+) -> None:
+    frames, _, _ = played
+    weights = weigh_chances(frames)
+    for step in range(0, len(weights), 7):
+        other = np.concatenate([frames[: step + 1], np.zeros_like(frames[:1])])
+        assert weigh_chances(other)[-1] == weights[step]
 
 
 def test_without_a_ball_no_dream_begins() -> None:
