@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.models.actor_critic import ActorCritic
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.denoiser import Denoiser
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel
 from dreamenv.models.weights import check_shapes
 

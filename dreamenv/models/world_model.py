@@ -19,7 +19,8 @@ from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.files import atomic_folder_update, committed_path
 from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.compiling import compile_network
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.denoiser import Denoiser
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.frames import to_float, to_uint8
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndModel, RewardEndOutput

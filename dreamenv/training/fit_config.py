@@ -11,7 +11,7 @@ from dreamenv.config import Config
 from dreamenv.devices import AUTO
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig

@@ -10,7 +10,7 @@ from dreamenv.devices import AUTO
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError
 from dreamenv.models.actor_critic import ActorCriticConfig
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig

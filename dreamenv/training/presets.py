@@ -5,7 +5,7 @@ from typing import Literal
 
 from dreamenv.config import Config
 from dreamenv.models import presets
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig

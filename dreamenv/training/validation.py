@@ -14,7 +14,7 @@ from dreamenv.evaluation.detection import Detection, detect
 from dreamenv.evaluation.open_loop import dream_along
 from dreamenv.evaluation.psnr import psnr
 from dreamenv.evaluation.strip import strip
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.frames import to_float
 from dreamenv.models.world_model import WorldModel
 

@@ -16,6 +16,7 @@ from dreamenv.data.statistics import mean_squared_change
 from dreamenv.devices import computes_in_bf16
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.compiling import compile_network
+from dreamenv.models.denoiser import DenoiserLosses
 from dreamenv.models.frames import to_float
 from dreamenv.models.reward_end import RewardEndLosses
 from dreamenv.models.sampler import check_levels
@@ -375,10 +376,10 @@ class WorldModelTrainer:
             ranks,
         )
         self._noise = torch.Generator(device).manual_seed(seed)
-        self._denoiser_loss: Callable[..., Tensor] = self._model.denoiser.loss
+        self._denoiser_losses: Callable[..., DenoiserLosses] = self._model.denoiser.losses
         self._reward_end_losses: Callable[..., RewardEndLosses] = self._model.reward_end.losses
         if config.compile:
-            self._denoiser_loss = compile_network(self._denoiser_loss)
+            self._denoiser_losses = compile_network(self._denoiser_losses)
             self._reward_end_losses = compile_network(self._reward_end_losses)
 
     @property
@@ -433,7 +434,7 @@ class WorldModelTrainer:
         noise = self._model.denoiser.draw_noise(batch.obs, self._noise).part(share)
         mine = batch.part(share)
         with self._autocast():
-            loss = self._denoiser_loss(
+            losses = self._denoiser_losses(
                 to_float(mine.obs),
                 mine.actions,
                 mine.mask,
@@ -442,8 +443,8 @@ class WorldModelTrainer:
                 mine.since_reward,
                 mine.corner,
             )
-        self._denoiser.learn(loss)
-        return loss
+        self._denoiser.learn(losses.total)
+        return losses.total
 
     def _learn_rewards_and_ends(self, batch: Segments) -> RewardEndLosses:
         mine = batch.part(self._ranks.share)

@@ -10,7 +10,7 @@ import torch
 from dreamenv.cli.main import main
 from dreamenv.data import Episode, Replay
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 from dreamenv.data import Episode
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.evaluation.ball import Balls, Frames
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig

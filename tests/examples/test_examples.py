@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 
 from dreamenv import Contexts, WorldModel
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModelConfig

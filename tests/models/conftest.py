@@ -12,7 +12,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig
+from dreamenv.models.denoiser import Denoiser
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.diamond import load_diamond_state_dict
 
 BESIDE_THE_CHECKOUT = Path(__file__).parents[3] / "shared" / "reference"

@@ -17,7 +17,7 @@ from dreamenv.models.actor_critic_file import (
     write_actor_critic,
     write_description,
 )
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import CONFIG_FILE, Origin, WorldModel, WorldModelConfig
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import Denoiser, DenoiserConfig, Futures, TrainingNoise
+from dreamenv.models.denoiser import Denoiser, TrainingNoise
+from dreamenv.models.denoiser_config import DenoiserConfig
+from dreamenv.models.denoiser_network import Futures
 from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
 from dreamenv.padding import PADDING_LEVEL
@@ -87,7 +89,7 @@ class TestReference:
         reference = load_reference("denoiser_loss")
         denoiser = denoiser_of(reference)
         noise = TrainingNoise(reference["sigma"], reference["offset_noise"], reference["noise"])
-        loss = denoiser.loss(reference["obs"], reference["act"], reference["mask"], noise)
+        loss = denoiser.losses(reference["obs"], reference["act"], reference["mask"], noise).total
         loss.backward()
         assert_close(loss, reference["loss"], 1e-4)
         grads = [p.grad for p in denoiser.parameters() if p.grad is not None]
@@ -210,14 +212,14 @@ class TestShapes:
 
         def loss(*since: int) -> Tensor:
             counted = torch.tensor(since).repeat(2, 1)
-            return denoiser.loss(obs, actions, mask, noise, since_reward=counted)
+            return denoiser.losses(obs, actions, mask, noise, since_reward=counted).total
 
         # Two frames are predicted, the third from the second, and the fourth from the third.
         told = loss(0, 1, 2, 0)
         assert torch.equal(loss(3, 1, 2, 3), told)
         assert not torch.equal(loss(0, 2, 2, 0), told)
         assert not torch.equal(loss(0, 1, 1, 0), told)
-        assert torch.equal(denoiser.loss(obs, actions, mask, noise), loss(0, 0, 0, 0))
+        assert torch.equal(denoiser.losses(obs, actions, mask, noise).total, loss(0, 0, 0, 0))
 
     @torch.no_grad()
     def test_a_square_is_learned_at_its_place(self) -> None:
@@ -226,9 +228,9 @@ class TestShapes:
         actions, noise = torch.randint(0, 4, (2, 3)), denoiser.draw_noise(obs)
 
         def loss(*corners: list[int]) -> Tensor:
-            return denoiser.loss(obs, actions, mask, noise, corner=torch.tensor(corners))
+            return denoiser.losses(obs, actions, mask, noise, corner=torch.tensor(corners)).total
 
-        whole = denoiser.loss(obs, actions, mask, noise)
+        whole = denoiser.losses(obs, actions, mask, noise).total
         assert torch.equal(loss([0, 0], [0, 0]), whole)
         others = loss([0, 8], [0, 0]), loss([8, 0], [0, 0]), loss([0, 0], [0, 8])
         assert len({each.item() for each in (whole, *others)}) == 4
@@ -247,7 +249,7 @@ class TestShapes:
         monkeypatch.setattr(head, "see", noting)
         obs, mask = random_frames(1, 3, 3, 8, 8), torch.ones(1, 3, dtype=torch.bool)
         noise, actions = denoiser.draw_noise(obs), torch.zeros(1, 3, dtype=torch.int64)
-        denoiser.loss(obs, actions, mask, noise, corner=torch.tensor([[4, 8]]))
+        denoiser.losses(obs, actions, mask, noise, corner=torch.tensor([[4, 8]]))
         assert corners == [[[2, 4]]]
 
     @torch.no_grad()
@@ -297,7 +299,7 @@ class TestShapes:
         expected = 0.9 * each.amin(dim=0) + 0.1 * each.mean(dim=0)
         assert expected.mean() > 0
         mask = torch.ones(9, 3, dtype=torch.bool)
-        assert torch.allclose(denoiser.loss(obs, actions, mask, noise), expected.mean())
+        assert torch.allclose(denoiser.losses(obs, actions, mask, noise).total, expected.mean())
 
     def test_another_choice_than_the_first_is_the_best_where_it_saves_what_it_costs(self) -> None:
         denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))
@@ -312,7 +314,7 @@ class TestShapes:
         learned = torch.where(pays, each.amin(dim=0), each[0])
         expected = 0.9 * learned + 0.1 * each.mean(dim=0)
         mask = torch.ones(9, 3, dtype=torch.bool)
-        assert torch.allclose(dear.loss(obs, actions, mask, noise), expected.mean())
+        assert torch.allclose(dear.losses(obs, actions, mask, noise).total, expected.mean())
 
     def test_whole_frames_teach_how_likely_each_choice_is(self) -> None:
         denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4, SIZE))
@@ -325,9 +327,8 @@ class TestShapes:
             assert odds is not None
             surprise = -odds.log_softmax(dim=1)[torch.arange(9), best].mean()
             whole, squares = (of.losses(obs, actions, mask, noise) for of in (denoiser, of_squares))
-            both = denoiser.loss(obs, actions, mask, noise)
         assert torch.allclose(whole.choosing, surprise)
-        assert torch.equal(both, whole.denoising + whole.choosing)
+        assert torch.equal(whole.total, whole.denoising + whole.choosing)
         assert torch.equal(whole.denoising, squares.denoising)
         assert squares.choosing == 0
         assert self.futures_of(of_squares, obs, actions, noise).likelihood is None
@@ -377,7 +378,7 @@ class TestShapes:
         denoiser.network.unet.register_forward_pre_hook(lambda _, given: pasts.append(given[0]))
         context, last = obs[:, :2], obs[:, 1]
         with torch.no_grad():
-            denoiser.loss(obs, actions, mask, noise)
+            denoiser.losses(obs, actions, mask, noise)
             target = denoiser.to_target(obs[:, 2], last)
             noisy = target + noise.sigma[0][:, None, None, None] * noise.pixel[0]
             drawn = [
@@ -399,7 +400,8 @@ class TestShapes:
             actions = torch.randint(0, 4, (2, 4))
             since = torch.tensor([[0, 1, 2, 3], [-3, -2, -1, -2]])
             noise = denoiser.draw_noise(obs)
-            denoiser.loss(obs, actions, mask, noise, since_reward=since).backward()
+            losses = denoiser.losses(obs, actions, mask, noise, since_reward=since)
+            losses.total.backward()
             for name, parameter in denoiser.named_parameters():
                 assert parameter.grad is not None, name
                 assert parameter.grad.isfinite().all(), name
@@ -512,18 +514,19 @@ class TestLoss:
         obs, actions = random_frames(2, 3, 3, 16, 16), torch.randint(0, 4, (2, 3))
         mask = torch.tensor([[True, True, True], [True, True, False]])
         noise = denoiser.draw_noise(obs)
-        loss = denoiser.loss(obs, actions, mask, noise)
+        loss = denoiser.losses(obs, actions, mask, noise).total
         other = obs.clone()
         other[1, 2] = -other[1, 2]
-        assert torch.equal(loss, denoiser.loss(other, actions, mask, noise))
-        assert not torch.equal(loss, denoiser.loss(other, actions, torch.ones_like(mask), noise))
+        assert torch.equal(loss, denoiser.losses(other, actions, mask, noise).total)
+        everywhere = torch.ones_like(mask)
+        assert not torch.equal(loss, denoiser.losses(other, actions, everywhere, noise).total)
 
     def test_a_change_from_padding_is_not_learned(self) -> None:
         obs, actions = random_frames(1, 3, 3, 16, 16), torch.zeros(1, 3, dtype=torch.int64)
         first_frame = torch.tensor([[False, False, True]])
         for config, learned in ((TINY, True), (TINY_CHANGE, False)):
             denoiser = randomised(Denoiser(config, 3, 4))
-            loss = denoiser.loss(obs, actions, first_frame, denoiser.draw_noise(obs))
+            loss = denoiser.losses(obs, actions, first_frame, denoiser.draw_noise(obs)).total
             assert (loss > 0) == learned
 
     def test_a_first_frame_that_was_not_learned_stays_in_the_context(self) -> None:
@@ -531,10 +534,12 @@ class TestLoss:
         denoiser = randomised(Denoiser(TINY_CHANGE, 3, 4))
         obs, actions = random_frames(1, 4, 3, 16, 16), torch.zeros(1, 4, dtype=torch.int64)
         noise = denoiser.draw_noise(obs)
-        loss = denoiser.loss(obs, actions, torch.tensor([[False, False, True, True]]), noise)
+        loss = denoiser.losses(
+            obs, actions, torch.tensor([[False, False, True, True]]), noise
+        ).total
         second = TrainingNoise(noise.sigma[1:], noise.offset[1:], noise.pixel[1:])
         real = torch.tensor([[False, True, True]])
-        expected = denoiser.loss(obs[:, 1:], actions[:, 1:], real, second)
+        expected = denoiser.losses(obs[:, 1:], actions[:, 1:], real, second).total
         assert torch.allclose(2 * loss, expected, rtol=1e-5)
 
     def test_the_losses_of_shares_add_up_to_that_of_the_batch(self) -> None:
@@ -544,11 +549,11 @@ class TestLoss:
         for config in (TINY, replace(TINY_CHANGE, start_share=0.5)):
             denoiser = randomised(Denoiser(config, 3, 4))
             noise = denoiser.draw_noise(obs)
-            whole = denoiser.loss(obs, actions, mask, noise)
+            whole = denoiser.losses(obs, actions, mask, noise).total
             one, other = (
-                denoiser.loss(
+                denoiser.losses(
                     share.of(obs), share.of(actions), share.of(mask), noise.part(share), mask
-                )
+                ).total
                 for share in (Share(0, 2), Share(1, 2))
             )
             assert torch.allclose(whole, one + other, rtol=1e-5)
@@ -557,7 +562,7 @@ class TestLoss:
         denoiser = randomised(Denoiser(TINY, 3, 4))
         obs, mask = random_frames(2, 3, 3, 16, 16), torch.zeros(2, 3, dtype=torch.bool)
         actions = torch.zeros(2, 3, dtype=torch.int64)
-        assert denoiser.loss(obs, actions, mask, denoiser.draw_noise(obs)) == 0
+        assert denoiser.losses(obs, actions, mask, denoiser.draw_noise(obs)).total == 0
 
     def test_a_prediction_takes_the_place_of_the_real_frame(self) -> None:
         # With L = 2 and two predictions, the first predicted frame is the last of the second's
@@ -566,14 +571,14 @@ class TestLoss:
         obs, actions = random_frames(2, 4, 3, 16, 16), torch.randint(0, 4, (2, 4))
         noise = denoiser.draw_noise(obs)
         only_second = torch.tensor([[True, True, False, True]] * 2)
-        loss = denoiser.loss(obs, actions, only_second, noise)
+        loss = denoiser.losses(obs, actions, only_second, noise).total
         one_step = TrainingNoise(noise.sigma[1:], noise.offset[1:], noise.pixel[1:])
         with torch.no_grad():
             noisy = obs[:, 2] + denoiser.config.sigma_offset * noise.offset[0]
             noisy = noisy + noise.sigma[0][:, None, None, None] * noise.pixel[0]
             dreamt = denoiser(noisy, noise.sigma[0], obs[:, :2], actions[:, :2])
         replaced = torch.stack([obs[:, 1], dreamt, obs[:, 3]], dim=1)
-        expected = denoiser.loss(replaced, actions[:, 1:], only_second[:, 1:], one_step)
+        expected = denoiser.losses(replaced, actions[:, 1:], only_second[:, 1:], one_step).total
         assert torch.allclose(2 * loss, expected, rtol=1e-5)
 
     def test_noise_is_drawn_as_configured_and_from_the_generator(self) -> None:
@@ -614,10 +619,10 @@ class TestLoss:
         replaced = torch.stack([obs[:, 1], dreamt, obs[:, 3]], dim=1)
         second = of_steps(noise, slice(1, None))
         mask = torch.ones(2, 3, dtype=torch.bool)
-        expected = denoiser.loss(replaced, actions[:, 1:], mask, second)
-        both = denoiser.loss(obs, actions, torch.ones(2, 4, dtype=torch.bool), noise)
+        expected = denoiser.losses(replaced, actions[:, 1:], mask, second).total
+        both = denoiser.losses(obs, actions, torch.ones(2, 4, dtype=torch.bool), noise).total
         alone = of_steps(noise, slice(1))
-        one = denoiser.loss(obs[:, :3], actions[:, :3], mask, alone)
+        one = denoiser.losses(obs[:, :3], actions[:, :3], mask, alone).total
         assert torch.allclose(both, (one + expected) / 2, rtol=1e-5)
 
 

@@ -15,7 +15,7 @@ from dreamenv.devices import computes_in_bf16
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.models import world_model
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
@@ -322,7 +322,7 @@ class TestSaveAndLoad:
         obs, actions = torch.randn(1, 4, 3, 16, 16), torch.zeros(1, 4, dtype=torch.int64)
         mask = torch.ones(1, 4, dtype=torch.bool)
         losses = model.reward_end.losses(obs, actions, torch.ones(1, 4), ~mask, mask)
-        denoising = model.denoiser.loss(obs, actions, mask, model.denoiser.draw_noise(obs))
+        denoising = model.denoiser.losses(obs, actions, mask, model.denoiser.draw_noise(obs)).total
         (losses.reward + losses.end + denoising).backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel, WorldModelConfig

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dreamenv import Contexts, WorldModel
 from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig, ActorCriticOutput
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_end import RewardEndConfig, RewardEndOutput
 from dreamenv.models.sampler import SamplerConfig

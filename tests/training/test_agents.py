@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from dreamenv import Contexts, DreamVecEnv, WorldModel
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import Origin, WorldModelConfig

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.data import Segments
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel, WorldModelConfig

@@ -17,7 +17,7 @@ from dreamenv.data.segments import segments_at
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec, Preprocessing
 from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training import favourites

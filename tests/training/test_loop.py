@@ -19,7 +19,7 @@ from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.actor_critic_file import load_actor_critic
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import RealVectorEnv

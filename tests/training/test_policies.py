@@ -17,7 +17,7 @@ from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig
 from dreamenv.models.actor_critic_file import load_actor_critic, write_actor_critic
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
 from dreamenv.real.policy import Policy, RandomPolicy

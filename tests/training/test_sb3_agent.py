@@ -15,7 +15,7 @@ from torch import Tensor
 from dreamenv.data import Replay
 from dreamenv.dream.sb3 import DreamVecEnv
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig

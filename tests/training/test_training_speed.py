@@ -138,7 +138,7 @@ def test_compiled_steps_are_timed_beside_those_that_are_not(
     monkeypatch.setattr(training_speed, "alternate", alternate)
     rows = list(time_training(replace(path, compile=True), PLAN, 1.0))
     # Of three trainers one compiles what it learns by.
-    assert compiled == ["Denoiser.loss", "RewardEndModel.losses"]
+    assert compiled == ["Denoiser.losses", "RewardEndModel.losses"]
     assert [row.ratio for row in rows] == [4.0] * 3
     assert [row.eager_steps_per_second for row in rows] == [50.0] * 3
 

@@ -20,7 +20,7 @@ from dreamenv.cli.train import Options
 from dreamenv.data import Replay, Segments
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic import ActorCritic, ActorCriticConfig
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModelConfig
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig

@@ -23,7 +23,7 @@ from dreamenv.cli.main import main
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
-from dreamenv.models.denoiser import DenoiserConfig
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import Origin, WorldModel, WorldModelConfig
 from dreamenv.registration import find_world_model
