@@ -20,9 +20,9 @@ from dreamenv.share import Share
 
 _GREY = to_float(torch.tensor(PADDING_LEVEL, dtype=torch.uint8)).item()
 _LARGEST_CHANGE = 50.0  # standard deviations
-# Share of each prediction that all choices learn, and not the best alone. Otherwise none would ever
-# be told: at first none but the first is worth what it costs.
-_BY_ALL = 0.1
+# Shares of each prediction that the best of the choices after the first learns, and that all learn:
+# at first none but the first is worth what it costs, and none would ever be told anything.
+_BY_BEST_OTHER, _BY_ALL = 0.05, 0.05
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ class TrainingNoise:
         offset: float32 [P, B, C, 1, 1], standard normal: one number a channel.
         pixel: float32 [P, B, C, H, W], standard normal.
         starts: bool [P, B], where the input is `pixel` alone; None for nowhere.
+        forgets: bool [B], in which segments no reward is told; None for none.
     """
 
     sigma: Tensor
     offset: Tensor
     pixel: Tensor
     starts: Tensor | None = None
+    forgets: Tensor | None = None
 
     def part(self, share: Share) -> "TrainingNoise":
         """Returns the noise of a share of the segments."""
@@ -58,6 +60,7 @@ class TrainingNoise:
             offset=share.of(self.offset, 1),
             pixel=share.of(self.pixel, 1),
             starts=None if self.starts is None else share.of(self.starts, 1),
+            forgets=None if self.forgets is None else share.of(self.forgets),
         )
 
 
@@ -198,7 +201,8 @@ class Denoiser(nn.Module):
         """Draws the noise of one training step.
 
         log σ ~ N(`log_sigma_mean`, `log_sigma_std`), σ clipped to [`sigma_min`, `sigma_max`];
-        `sigma_max` with nothing of the target for a share of `start_share`.
+        `sigma_max` with nothing of the target for a share of `start_share`; no reward told for a
+        share of `forget_share` of the segments.
 
         Args:
             obs: [B, T, C, H, W], the segments to train on; only their shape and device matter.
@@ -213,12 +217,16 @@ class Denoiser(nn.Module):
         log_sigma = config.log_sigma_mean + config.log_sigma_std * normal()
         sigma = log_sigma.exp().clamp(config.sigma_min, config.sigma_max)
         noise = TrainingNoise(sigma, normal(channels, 1, 1), normal(channels, height, width))
-        if config.start_share == 0:
-            return noise
-        starts = torch.rand(sigma.shape, generator=generator, device=obs.device)
-        starts = starts < config.start_share
-        sigma = torch.where(starts, config.sigma_max, sigma)
-        return replace(noise, sigma=sigma, starts=starts)
+        if config.start_share > 0:
+            starts = torch.rand(sigma.shape, generator=generator, device=obs.device)
+            starts = starts < config.start_share
+            noise = replace(
+                noise, sigma=torch.where(starts, config.sigma_max, sigma), starts=starts
+            )
+        if config.forget_share > 0:
+            forgets = torch.rand(batch, generator=generator, device=obs.device)
+            noise = replace(noise, forgets=forgets < config.forget_share)
+        return noise
 
     def losses(
         self,
@@ -236,7 +244,8 @@ class Denoiser(nn.Module):
         eq. 8), over the predicted frames that are not padding, nor, for the target `change`,
         follow it. Each prediction, without its gradient, takes the place of the real
         frame in the context of the next. Where there are choices, nine tenths of an error are that
-        of the best one, whose prediction it is, and one is the mean of all.
+        of the best one, whose prediction it is, half a tenth is that of the best after the first,
+        and half a tenth the mean of all.
 
         Args:
             obs: float32 [B, T, C, H, W] in [-1, 1], with T > L.
@@ -250,6 +259,8 @@ class Denoiser(nn.Module):
         """
         length = self.config.context_length
         frames = list(obs.unbind(dim=1))
+        if since_reward is not None and noise.forgets is not None:
+            since_reward = since_reward.masked_fill(noise.forgets[:, None], 0)
         denoising, choosing = [], []
         for step, sigma in enumerate(noise.sigma):
             context = torch.stack(frames[step : step + length], dim=1)
@@ -320,7 +331,8 @@ def _learned(errors: Tensor, best: Tensor) -> Tensor:
     of_best = errors.gather(0, best[None])[0]
     if len(errors) == 1:
         return of_best
-    return (1 - _BY_ALL) * of_best + _BY_ALL * errors.mean(dim=0)
+    learned = (1 - _BY_BEST_OTHER - _BY_ALL) * of_best
+    return learned + _BY_BEST_OTHER * errors[1:].amin(dim=0) + _BY_ALL * errors.mean(dim=0)
 
 
 def _surprise(likelihood: Tensor | None, best: Tensor) -> Tensor:

@@ -33,11 +33,11 @@ class DenoiserConfig(Config):
             draws, the others a `ChoiceHead`, which also tells how likely each is. One evaluation of
             the denoiser returns the mean of what may come, which is no frame where a ball may come
             up in any of several places. What a choice stands for is learned: nine tenths of each
-            prediction by the best, the one with the least error, the tenth by all alike
-            (Guzman-Rivera et al., "Multiple Choice Learning", NIPS 2012; Rupprecht et al.,
-            "Learning in an Uncertain World", ICCV 2017). From whole frames it is learned how likely
-            each is to be the best; from squares that are cut out it is not. At least 2, or 0 for
-            none.
+            prediction by the best, the one with the least error, a twentieth by the best of those
+            after the first, a twentieth by all alike (Guzman-Rivera et al., "Multiple Choice
+            Learning", NIPS 2012; Rupprecht et al., "Learning in an Uncertain World", ICCV 2017).
+            From whole frames it is learned how likely each is to be the best; from squares that
+            are cut out it is not. At least 2, or 0 for none.
         choice_cost: How much less the squared error of F, summed over a frame or a square cut out
             of it, must be for another choice than the first to be the best: what the past decides
             is not to be chosen.
@@ -53,6 +53,9 @@ class DenoiserConfig(Config):
         start_share: Probability of training at the start of sampling instead: σ is `sigma_max`,
             and the input has nothing of the target, only the standard normal noise that a
             sampler without `scale_start` begins with.
+        forget_share: Probability of training with rewards that are not told, though there is a
+            memory. A dream remembers those that it predicts, and where one was missed what follows
+            it is to come all the same.
     """
 
     context_length: int = 4
@@ -76,6 +79,7 @@ class DenoiserConfig(Config):
     sigma_min: float = 2e-3
     sigma_max: float = 20.0
     start_share: float = 0.0
+    forget_share: float = 0.0
 
     def __post_init__(self) -> None:
         _ = self.levels  # It checks itself.
@@ -117,6 +121,13 @@ class DenoiserConfig(Config):
             )
         if not 0 <= self.start_share <= 1:
             raise ConfigError(f"start_share is {self.start_share}; it must be in [0, 1]")
+        if not 0 <= self.forget_share <= 1:
+            raise ConfigError(f"forget_share is {self.forget_share}; it must be in [0, 1]")
+        if self.forget_share > 0 and self.reward_memory == 0:
+            raise ConfigError(
+                f"forget_share is {self.forget_share}, and reward_memory, of which it is, is 0; "
+                f"give at least 1"
+            )
 
     @property
     def levels(self) -> Levels:

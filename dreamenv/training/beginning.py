@@ -26,6 +26,7 @@ _FREE = (
     "sigma_max",
     "start_share",
     "choice_cost",
+    "forget_share",
 )
 # And those of a part that has no effect at first, where the weights have none.
 _OF_CHOICES = "choices", "reward_memory", "place_maps"

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dreamenv.errors import ConfigError
-from dreamenv.models.denoiser import Denoiser, TrainingNoise
+from dreamenv.models.denoiser import Denoiser, DenoiserLosses, TrainingNoise
 from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.denoiser_network import Futures
 from dreamenv.models.diamond import diamond_state_dict
 from dreamenv.models.frames import to_float, to_uint8
 from dreamenv.padding import PADDING_LEVEL
-from dreamenv.share import Share
+from dreamenv.share import WHOLE, Share
 
 BYTE_LEVEL = 2 / 255
 TINY = DenoiserConfig(
@@ -290,13 +290,14 @@ class TestShapes:
         taken = apart.argmin(dim=0).bincount(minlength=3) / 1000
         assert torch.allclose(taken, shares, atol=0.05)
 
-    def test_the_best_of_the_choices_learns_most_and_all_learn_a_little(self) -> None:
+    def test_the_best_of_the_choices_learns_most_and_the_others_a_little(self) -> None:
         denoiser = randomised(Denoiser(TINY_CHOICES, 3, 4))  # of which these are squares
         best = torch.arange(9) % 3
         obs, actions, noise = self.what_comes_is(best, denoiser)
         each = self.errors_of_each(denoiser, obs, actions, noise)
         assert torch.equal(each.argmin(dim=0), best)
-        expected = 0.9 * each.amin(dim=0) + 0.1 * each.mean(dim=0)
+        learned = each.amin(dim=0)
+        expected = 0.9 * learned + 0.05 * each[1:].amin(dim=0) + 0.05 * each.mean(dim=0)
         assert expected.mean() > 0
         mask = torch.ones(9, 3, dtype=torch.bool)
         assert torch.allclose(denoiser.losses(obs, actions, mask, noise).total, expected.mean())
@@ -312,7 +313,7 @@ class TestShapes:
         pays = saved > least
         assert 0 < pays.sum() < (saved > 0).sum()
         learned = torch.where(pays, each.amin(dim=0), each[0])
-        expected = 0.9 * learned + 0.1 * each.mean(dim=0)
+        expected = 0.9 * learned + 0.05 * each[1:].amin(dim=0) + 0.05 * each.mean(dim=0)
         mask = torch.ones(9, 3, dtype=torch.bool)
         assert torch.allclose(dear.losses(obs, actions, mask, noise).total, expected.mean())
 
@@ -596,6 +597,7 @@ class TestLoss:
         assert noise.offset.std() == pytest.approx(1, abs=0.05)
         assert noise.pixel.std() == pytest.approx(1, abs=0.05)
         assert noise.starts is None
+        assert noise.forgets is None
 
     def test_a_share_of_the_noise_is_that_of_the_start(self) -> None:
         denoiser = Denoiser(replace(TINY, start_share=0.25), 3, 4)
@@ -625,6 +627,33 @@ class TestLoss:
         one = denoiser.losses(obs[:, :3], actions[:, :3], mask, alone).total
         assert torch.allclose(both, (one + expected) / 2, rtol=1e-5)
 
+    def test_a_share_of_the_segments_forgets_rewards(self) -> None:
+        denoiser = Denoiser(replace(TINY_MEMORY, forget_share=0.25), 3, 4, SIZE)
+        noise = denoiser.draw_noise(torch.zeros(4000, 3, 3, 2, 2))
+        assert noise.forgets is not None
+        assert noise.forgets.shape == (4000,)
+        assert noise.forgets.float().mean() == pytest.approx(0.25, abs=0.03)
+
+    @torch.no_grad()
+    def test_what_is_forgotten_is_learned_as_if_it_had_not_been(self) -> None:
+        denoiser = randomised(Denoiser(TINY_MEMORY, 3, 4, SIZE))
+        obs, actions = random_frames(4, 3, 3, 16, 16), torch.randint(0, 4, (4, 3))
+        mask, noise = torch.ones(4, 3, dtype=torch.bool), denoiser.draw_noise(obs)
+        since = torch.tensor([[1, 2, 3]]).repeat(4, 1)
+        forgets = torch.tensor([False, True, True, False])
+        forgetting = replace(noise, forgets=forgets)
+
+        def losses(noise: TrainingNoise, since: Tensor, share: Share = WHOLE) -> DenoiserLosses:
+            mine = share.of(obs), share.of(actions), share.of(mask), noise.part(share)
+            return denoiser.losses(*mine, mask, share.of(since))
+
+        forgot = losses(forgetting, since)
+        assert torch.equal(forgot.total, losses(noise, since * ~forgets[:, None]).total)
+        assert not torch.equal(forgot.denoising, losses(noise, since).denoising)
+        assert not torch.equal(forgot.choosing, losses(noise, since).choosing)
+        halves = losses(forgetting, since, Share(0, 2)), losses(forgetting, since, Share(1, 2))
+        assert torch.allclose(sum(half.total for half in halves), forgot.total, rtol=1e-5)
+
 
 @pytest.mark.parametrize(
     ("change", "named"),
@@ -646,6 +675,9 @@ class TestLoss:
         ({"past": "noise"}, "past"),
         ({"past": "changes"}, "past"),
         ({"start_share": 1.5}, "start_share"),
+        ({"choices": 2, "reward_memory": 1, "forget_share": 1.5}, "forget_share is 1.5; it must"),
+        ({"choices": 2, "reward_memory": 1, "forget_share": -0.1}, "forget_share is -0.1; it"),
+        ({"choices": 2, "forget_share": 0.1}, "forget_share is 0.1, and reward_memory"),
         ({"context_length": 0}, "context_length"),
         ({"context_length": 17}, "cond_channels"),
         ({"cond_channels": 15}, "cond_channels"),

@@ -90,8 +90,8 @@ def test_choices_can_be_neither_dropped_nor_changed_but_in_what_they_cost(
         changed = replace(denoiser, **{**none, name: other})
         with pytest.raises(ConfigError, match=f"has a denoiser with {name} {told[name]}, not"):
             check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=changed))
-    dearer = replace(denoiser, choice_cost=7.0)
-    check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=dearer))
+    learned_otherwise = replace(denoiser, choice_cost=7.0, forget_share=0.5)
+    check_beginning(replace(config, begin_with=str(tmp_path / "told"), denoiser=learned_otherwise))
 
 
 @pytest.mark.parametrize(("begins", "choices"), [(False, 2), (True, 0)])
