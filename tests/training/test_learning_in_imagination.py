@@ -110,11 +110,12 @@ def learning(env: str, out: Path) -> TrainConfig:
             agent_steps=30,
             test_every=2,
             test_episodes=20,
-            final_episodes=200,
+            final_episodes=2,  # what it leaves is played at the end, and judged by that
         ),
         world_model=TrainingConfig(
             steps=500,
             batch_size=16,
+            reward_end_batch_size=16,
             predictions=1,
             reward_end_length=8,
             quarters=None,
