@@ -651,8 +651,8 @@ class TestLoss:
         assert torch.equal(forgot.total, losses(noise, since * ~forgets[:, None]).total)
         assert not torch.equal(forgot.denoising, losses(noise, since).denoising)
         assert not torch.equal(forgot.choosing, losses(noise, since).choosing)
-        halves = losses(forgetting, since, Share(0, 2)), losses(forgetting, since, Share(1, 2))
-        assert torch.allclose(sum(half.total for half in halves), forgot.total, rtol=1e-5)
+        one, other = (losses(forgetting, since, Share(rank, 2)).total for rank in (0, 1))
+        assert torch.allclose(one + other, forgot.total, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
