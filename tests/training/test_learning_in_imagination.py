@@ -115,7 +115,6 @@ def learning(env: str, out: Path) -> TrainConfig:
         world_model=TrainingConfig(
             steps=500,
             batch_size=16,
-            reward_end_batch_size=16,
             predictions=1,
             reward_end_length=8,
             quarters=None,
