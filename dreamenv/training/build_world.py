@@ -6,12 +6,13 @@ import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 from rich.console import Console
 
 from dreamenv.config import Config
 from dreamenv.data import Replay
-from dreamenv.devices import AUTO
+from dreamenv.devices import AUTO, resolve_device
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import FidelityConfig
@@ -31,6 +32,23 @@ from dreamenv.zoo import RECIPES
 _TO_GO_ON = "run the same command to go on"
 
 
+Kind = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class RecipeFit(Config):
+    """One of the fits of a recipe.
+
+    Attributes:
+        settings: How it is done; where the episodes come from and where it goes is filled in.
+        only_on: The kind of device that it is left to: what a GPU does in minutes would take a CPU
+            a day, which does less instead. None for a fit that both do.
+    """
+
+    settings: FitModelConfig
+    only_on: Kind | None = None
+
+
 @dataclass(frozen=True)
 class Recipe(Config):
     """How a world model is made.
@@ -38,17 +56,23 @@ class Recipe(Config):
     Attributes:
         environment: The id of the real environment, whose preprocessing is the default one.
         collections: Who plays, how much and with how much chance, one after the other.
-        fits: How it is fitted, each time with the weights of the time before; where the episodes
-            come from and where it goes is filled in.
+        fits: How it is fitted, each time with the weights of the time before.
     """
 
     environment: str
     collections: tuple[CollectConfig, ...]
-    fits: tuple[FitModelConfig, ...]
+    fits: tuple[RecipeFit, ...]
 
     def __post_init__(self) -> None:
-        if not self.fits:
-            raise ConfigError("fits has none; a recipe must say at least once how it is fitted")
+        for kind in get_args(Kind):
+            if not self.fits_on(kind):
+                raise ConfigError(
+                    f"fits has none on a {kind}; a recipe must say at least once how it is fitted"
+                )
+
+    def fits_on(self, kind: Kind) -> list[FitModelConfig]:
+        """Returns those that such a device does."""
+        return [fit.settings for fit in self.fits if fit.only_on in (None, kind)]
 
     @classmethod
     def read(cls, name: str) -> "Recipe":
@@ -95,10 +119,19 @@ class BuildConfig(Config):
         """The folder of the episodes and of the run."""
         return Path(self.out or Path("runs") / "zoo" / self.name)
 
+    @property
+    def kind(self) -> Kind:
+        """What it is fitted on.
+
+        Raises:
+            InputError: There is no such device.
+        """
+        return "cpu" if resolve_device(self.device).type == "cpu" else "gpu"
+
     def fits(self, recipe: Recipe) -> list[FitModelConfig]:
-        """Returns how the world model is fitted, time after time."""
+        """Returns how the world model is fitted on this device, time after time."""
         fits: list[FitModelConfig] = []
-        for number, fit in enumerate(recipe.fits, start=1):
+        for number, fit in enumerate(recipe.fits_on(self.kind), start=1):
             settings = replace(
                 fit,
                 env=recipe.environment,

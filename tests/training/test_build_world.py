@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium
 import imageio.v3 as imageio
@@ -22,7 +22,7 @@ from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import describe
-from dreamenv.training.build_world import BuildConfig, Recipe, build_world
+from dreamenv.training.build_world import BuildConfig, Kind, Recipe, RecipeFit, build_world
 from dreamenv.training.collect import CollectConfig
 from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.fit_model import check_plan
@@ -34,27 +34,24 @@ from dreamenv.zoo import RECIPES
 NAMES = sorted(file.stem for file in RECIPES.glob("*.json"))
 
 TINY: dict[str, Any] = {"channels": (8,), "depths": (1,), "attention": (False,), "fold": 4}
+FIT = FitModelConfig(
+    checkpoint_every=2,
+    contexts=6,
+    weights="bfloat16",
+    training=TrainingConfig(steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4),
+    denoiser=DenoiserConfig(cond_channels=8, **TINY),
+    reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
+)
+SHORT = replace(FIT, training=replace(FIT.training, steps=3))
 RECIPE = Recipe(
     environment="Test/Catch-v0",
     collections=(
         CollectConfig(steps=60, num_envs=2),
         CollectConfig(steps=40, num_envs=2, epsilon=0.5, seed=1),
     ),
-    fits=(
-        FitModelConfig(
-            checkpoint_every=2,
-            contexts=6,
-            weights="bfloat16",
-            training=TrainingConfig(
-                steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4
-            ),
-            denoiser=DenoiserConfig(cond_channels=8, **TINY),
-            reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
-        ),
-    ),
+    fits=(RecipeFit(FIT),),
 )
-FIT = RECIPE.fits[0]
-IN_TWO = replace(RECIPE, fits=(FIT, replace(FIT, training=replace(FIT.training, steps=3))))
+IN_TWO = replace(RECIPE, fits=(RecipeFit(FIT), RecipeFit(SHORT)))
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +111,8 @@ def test_compiling_is_left_to_the_recipe_unless_asked(
     (fit,) = replace(config, compile=asked).fits(RECIPE)
     assert fit.training.compile is compiled
     compiling = replace(FIT, training=replace(FIT.training, compile=True))
-    (fit,) = replace(config, compile=asked).fits(replace(RECIPE, fits=(compiling,)))
+    recipe = replace(RECIPE, fits=(RecipeFit(compiling),))
+    (fit,) = replace(config, compile=asked).fits(recipe)
     assert fit.training.compile is (asked is not False)
 
 
@@ -172,9 +170,27 @@ def test_making_it_anew_goes_on_from_the_first_fit(
     assert fit["begun_with"]["settings"]["training"]["steps"] == 2
 
 
-def test_a_recipe_fits_at_least_once() -> None:
-    with pytest.raises(ConfigError, match=r"^fits has none"):
-        replace(RECIPE, fits=())
+@pytest.mark.parametrize(
+    ("fits", "missing"),
+    [((), "cpu"), ((RecipeFit(FIT, "gpu"),), "cpu"), ((RecipeFit(FIT, "cpu"),), "gpu")],
+)
+def test_a_recipe_fits_at_least_once_on_either(fits: tuple[RecipeFit, ...], missing: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^fits has none on a {missing}"):
+        replace(RECIPE, fits=fits)
+
+
+@pytest.mark.parametrize(("device", "steps"), [("cpu", [3, 4]), ("meta", [4, 4])])
+def test_what_is_left_to_another_kind_of_device_is_not_done(
+    device: str, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamenv.training.build_world.resolve_device", torch.device)
+    fits = RecipeFit(SHORT, "cpu"), RecipeFit(FIT, "gpu"), RecipeFit(FIT)
+    done = BuildConfig("X", device=device).fits(replace(RECIPE, fits=fits))
+    assert [fit.training.steps for fit in done] == steps
+    first, last = (fit.run_folder for fit in done)
+    assert done[0].begin_with is None
+    assert done[1].begin_with == str(first.world_model)
+    assert first.path != last.path
 
 
 @pytest.mark.parametrize("name", ["Catch", "CatchTwice"])
@@ -229,7 +245,7 @@ def test_what_is_there_is_not_collected_again(config: BuildConfig) -> None:
 
 def test_of_fewer_steps_as_large_a_share_are_single() -> None:
     training = replace(FIT.training, steps=100, single_steps=75, crop=4, unrolled_crop=4)
-    recipe = replace(RECIPE, fits=(replace(FIT, training=training),))
+    recipe = replace(RECIPE, fits=(RecipeFit(replace(FIT, training=training)),))
     shares = {
         steps: BuildConfig("X", steps=steps).fits(recipe)[0].training.single_steps
         for steps in (1, 2, 20, 200)
@@ -270,11 +286,13 @@ def test_the_zoo_has_the_games_that_are_to_be_bundled() -> None:
     assert NAMES == ["Breakout", "Pong"]
 
 
+@pytest.mark.parametrize("kind", get_args(Kind))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipes_of_the_zoo_can_be_followed(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, kind: Kind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("dreamenv.training.build_world.RECIPES", RECIPES)
+    monkeypatch.setattr(BuildConfig, "kind", kind)
     recipe = Recipe.read(name)
     environment = describe(recipe.environment)
     for collection in recipe.collections:

@@ -34,7 +34,10 @@ class TestFolder:
         files = [file for file in find_world_model(name).rglob("*") if file.is_file()]
         assert sum(file.stat().st_size for file in files) < 12e6
 
-    def test_it_was_made_as_its_recipe_says(self, name: str) -> None:
+    def test_it_was_made_on_a_gpu_as_its_recipe_says(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(BuildConfig, "kind", "gpu")
         recipe = Recipe.read(name)
         world_model = WorldModel.load(find_world_model(name))
         assert world_model.origin.environment is not None
