@@ -26,7 +26,7 @@ from dreamenv.training.fit_model import check_plan, fit_model
 from dreamenv.training.model_card import CARD_FILE, fidelity_section
 from dreamenv.training.policies import load_player
 from dreamenv.training.stopping import stop_on_signal
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 from dreamenv.zoo import RECIPES
 
 _TO_GO_ON = "run the same command to go on"

@@ -19,7 +19,7 @@ from dreamenv.registration import NAME_PATTERN
 from dreamenv.training.collect import CollectConfig
 from dreamenv.training.policies import RANDOM
 from dreamenv.training.run_folder import RunFolder
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 
 BY_STEP, BY_EPISODE = "step", "episode"
 

@@ -25,6 +25,7 @@ from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
+from dreamenv.training.batches import Batches
 from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
@@ -34,11 +35,7 @@ from dreamenv.training.named_function import load_function
 from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
-from dreamenv.training.world_model import (
-    Batches,
-    Losses,
-    WorldModelTrainer,
-)
+from dreamenv.training.world_model import Losses, WorldModelTrainer
 
 _STEPS_A_LOG = 10
 _FAVOURITES, _CONTEXTS_BY = "favourites", "contexts_by"  # the settings that name a function

@@ -8,10 +8,11 @@ import torch
 from dreamenv.data import Replay
 from dreamenv.dream.contexts import Contexts
 from dreamenv.models.world_model import WorldModel
+from dreamenv.training.batches import Batches
 from dreamenv.training.loop_agent import Figures, LoopAgent
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.ranks import ALONE, Ranks
-from dreamenv.training.world_model import Batches, WorldModelTrainer, measure_change
+from dreamenv.training.world_model import WorldModelTrainer, measure_change
 
 _MOST_EPOCHS = 1_000_003  # more than any run has, so that runs of other seeds draw other contexts
 

@@ -19,7 +19,7 @@ from dreamenv.training.actor_critic import ActorCriticTrainingConfig
 from dreamenv.training.agents import AlgorithmName
 from dreamenv.training.fit_config import short_name
 from dreamenv.training.run_folder import RunFolder
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 
 _SEEDS = 2**30  # a test adds its epoch, and ale-py takes seeds below 2**31
 

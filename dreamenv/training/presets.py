@@ -10,7 +10,7 @@ from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModelConfig
 from dreamenv.training.optimisation import OptimiserConfig
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 
 PresetName = Literal["small", "atari100k"]
 

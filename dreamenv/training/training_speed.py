@@ -18,7 +18,8 @@ from dreamenv.models.world_model import WorldModel, WorldModelConfig, read_descr
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig
 from dreamenv.training.noise import noise_segments
 from dreamenv.training.rollout import RolloutCollector
-from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
+from dreamenv.training.training_config import TrainingConfig
+from dreamenv.training.world_model import WorldModelTrainer
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from dreamenv.training.fit_config import FitModelConfig
 from dreamenv.training.fit_model import check_plan
 from dreamenv.training.policies import load_policy
 from dreamenv.training.stopping import Stopped
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 from dreamenv.zoo import RECIPES
 
 NAMES = sorted(file.stem for file in RECIPES.glob("*.json"))

@@ -11,7 +11,8 @@ from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel, WorldModelConfig
 from dreamenv.training.optimisation import OptimiserConfig
-from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
+from dreamenv.training.training_config import TrainingConfig
+from dreamenv.training.world_model import WorldModelTrainer
 
 SIDE, CONTEXT = 16, 2
 PAUSE = 5  # steps from a reward to the frame in which a square is lit: more than are shown

@@ -25,8 +25,8 @@ from dreamenv.training.fit_config import FitModelConfig, short_name
 from dreamenv.training.fit_model import fit_model
 from dreamenv.training.source import check_source
 from dreamenv.training.stopping import Stopped
+from dreamenv.training.training_config import TrainingConfig
 from dreamenv.training.validation import Validation
-from dreamenv.training.world_model import TrainingConfig
 
 MakeNoise = Callable[..., Path]
 

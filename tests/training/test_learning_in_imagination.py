@@ -22,7 +22,7 @@ from dreamenv.training.evaluate_agent import AgentScores, evaluate_agent
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.optimisation import OptimiserConfig
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 
 pytestmark = pytest.mark.slow
 

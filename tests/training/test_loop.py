@@ -30,7 +30,8 @@ from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.stopping import Stopped
-from dreamenv.training.world_model import TrainingConfig, WorldModelTrainer
+from dreamenv.training.training_config import TrainingConfig
+from dreamenv.training.world_model import WorldModelTrainer
 
 from .interrupting import Killed, interrupt, kill
 

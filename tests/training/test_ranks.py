@@ -18,12 +18,12 @@ from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.actor_critic_file import load_actor_critic
 from dreamenv.models.world_model import WorldModel
+from dreamenv.training.batches import Batches
 from dreamenv.training.following import check_shares
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import TrainConfig
 from dreamenv.training.ranks import ALONE, Ranks
 from dreamenv.training.rollout import RolloutCollector
-from dreamenv.training.world_model import Batches
 
 from .levels import LevelWorld, actor_critic, windows
 from .two_ranks import ACT, AGENT_STEPS, CPU, FIT, RUN, act, fit, new_agent, new_model, train_agent

@@ -27,7 +27,7 @@ from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.loop_report import TrainResults
 from dreamenv.training.policies import load_policy
 from dreamenv.training.sb3_agent import Sb3Agent
-from dreamenv.training.world_model import TrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 
 from .interrupting import Killed, interrupt, kill
 

@@ -14,6 +14,7 @@ from dreamenv.models.world_model import WorldModel, read_description
 from dreamenv.training import training_speed
 from dreamenv.training import world_model as trainers
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig
+from dreamenv.training.training_config import TrainingConfig
 from dreamenv.training.training_speed import (
     TrainingPlan,
     TrainingSpeed,
@@ -22,7 +23,6 @@ from dreamenv.training.training_speed import (
     make_trainer,
     time_training,
 )
-from dreamenv.training.world_model import TrainingConfig
 
 MakeWorld = Callable[..., Path]
 

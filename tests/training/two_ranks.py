@@ -24,11 +24,13 @@ from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModelConfig
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig
+from dreamenv.training.batches import Batches
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
 from dreamenv.training.optimisation import OptimiserConfig
 from dreamenv.training.ranks import Ranks
 from dreamenv.training.rollout import RolloutCollector
-from dreamenv.training.world_model import Batches, Losses, TrainingConfig, WorldModelTrainer
+from dreamenv.training.training_config import TrainingConfig
+from dreamenv.training.world_model import Losses, WorldModelTrainer
 
 from .conftest import SIDE, Catch
 
