@@ -12,6 +12,8 @@ from dreamenv.real import make_vector
 from dreamenv.real.policy import Policy, to_channels_first
 from dreamenv.training.game import Game
 
+_AT_ONCE = 1_000  # steps of finished games that are written together: of Atari 12 MB of frames
+
 
 @dataclass(frozen=True)
 class FinishedGame:
@@ -59,6 +61,7 @@ class Experience:
         self._first_episode = replay.next_number
         self._grows = False
         self._unrecorded = 0
+        self._waiting: list[Episode] = []
 
     @property
     def steps(self) -> int:
@@ -134,7 +137,7 @@ class Experience:
         self._replay.truncate(state["replay_steps"])
         self._seed, self._steps, self._number = state["seed"], state["steps"], state["game"]
         self._first_episode = state["first_episode"]
-        self._game, self._grows, self._unrecorded = None, False, 0
+        self._game, self._grows, self._unrecorded, self._waiting = None, False, 0, []
         numbers = [info.number for info in self._replay.infos]
         recorded = [self._replay.load(n) for n in numbers if n >= self._first_episode]
         if recorded:
@@ -151,10 +154,12 @@ class Experience:
         self._unrecorded += 1
         if score is None:
             return None
-        self._record()
+        self._take_episodes()
         self._game = None
         self._number += 1
-        self._first_episode = self._replay.next_number
+        self._first_episode = self._replay.next_number + len(self._waiting)
+        if self._unrecorded >= _AT_ONCE:
+            self._record()
         return FinishedGame(score, game.steps)
 
     def _start_game(self) -> Game:
@@ -176,17 +181,24 @@ class Experience:
             )
         return float(info["score"][0]) if info["game_over"][0] else None
 
-    def _record(self) -> None:
-        """Hands the replay what was played since the last time."""
-        if self._game is None or self._unrecorded == 0:
+    def _take_episodes(self) -> None:
+        """Takes from the game in progress what was played since the last time."""
+        if self._game is None:
             return
         episodes = self._game.take_episodes()
-        if self._grows:
+        if self._grows and episodes:
             self._replay.grow_last(episodes.pop(0))
-        self._replay.extend(episodes)
+        self._waiting += episodes
         self._grows = not self._game.starts_episode
+
+    def _record(self) -> None:
+        """Hands the replay what was played since the last time."""
+        if self._unrecorded == 0:
+            return
+        self._take_episodes()
+        self._replay.extend(self._waiting)
         self._steps += self._unrecorded
-        self._unrecorded = 0
+        self._unrecorded, self._waiting = 0, []
 
     def _play_again(self, recorded: list[Episode]) -> None:
         """Brings the game in progress to where its recorded episodes end."""

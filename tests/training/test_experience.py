@@ -17,6 +17,7 @@ from dreamenv.errors import ConfigError, DreamenvError, FormatError, GameError, 
 from dreamenv.models.actor_critic import ActorCritic
 from dreamenv.real import describe
 from dreamenv.real.policy import Actions, Flags, Frames
+from dreamenv.training import experience as experience_file
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.collect import CollectConfig, collect
 from dreamenv.training.experience import Experience, FinishedGame
@@ -119,6 +120,27 @@ def test_however_often_it_goes_on_the_episodes_are_those_of_one_collection(
     assert_same_replays(whole, Replay.open(replay.folder))
     assert torch.equal(tensors.rows.frames, whole.tensors("cpu").rows.frames)
     assert torch.equal(tensors.rows.is_step, whole.tensors("cpu").rows.is_step)
+
+
+@pytest.mark.parametrize(("at_once", "times"), [(1_000, 1), (25, 3)])
+def test_games_are_written_together_as_far_as_memory_allows(
+    new_replay: NewReplay, monkeypatch: pytest.MonkeyPatch, at_once: int, times: int
+) -> None:
+    steps: list[int] = []
+    write = ReplayIndex.write
+
+    def counting(self: ReplayIndex, path: Path) -> None:
+        steps.append(sum(info.length for info in self.episodes))
+        write(self, path)
+
+    replay = new_replay("replay")
+    experience = Experience(replay, seed=SEED)
+    monkeypatch.setattr(experience_file, "_AT_ONCE", at_once)
+    monkeypatch.setattr(ReplayIndex, "write", counting)
+    experience.collect(ByTheFrame(), 80, epsilon=1)
+    assert len(replay.infos) > 5
+    assert len(steps) == times
+    assert steps[-1] == 80
 
 
 def test_the_policy_is_shown_each_frame_it_acts_on_and_where_episodes_start(
