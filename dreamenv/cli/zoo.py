@@ -16,7 +16,8 @@ from dreamenv.training.build_world import BuildConfig, build_world
 class Options:
     """Make a world model of the zoo again from nothing, by its recipe.
 
-    It goes on where it was stopped when the same command is run again.
+    It goes on where it was stopped when the same command is run again. What a GPU does in minutes
+    would take a CPU a day: on a CPU a recipe may have other fits, of hours.
 
     Attributes:
         action: What to do.

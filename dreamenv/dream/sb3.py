@@ -31,7 +31,47 @@ Frames = npt.NDArray[np.uint8]  # [N, H, W, k * C]
 Infos = list[dict[str, Any]]
 
 
-class DreamVecEnv(VecEnv, EzPickle):
+class OneBatchVecEnv(VecEnv):
+    """Environments that are stepped as one batch: they share every attribute and every method."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Returns an attribute, once for each of the indices: they share it."""
+        value = getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute that all share.
+
+        Raises:
+            AttributeError: There is no such attribute.
+            InputError: Only some are named.
+        """
+        if len(set(self._get_indices(indices))) != self.num_envs:
+            raise InputError(f"all environments share {attr_name}; set it for all of them")
+        getattr(self, attr_name)
+        setattr(self, attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Calls a method that all share, and returns its result for each of the indices."""
+        result = getattr(self, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(
+        self,
+        wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],  # noqa: ARG002
+        indices: VecEnvIndices = None,
+    ) -> list[bool]:
+        """Says that none is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+
+class DreamVecEnv(OneBatchVecEnv, EzPickle):
     """N dreams for SB3: observations uint8 [N, H, W, k * C], rewards float32.
 
     A dream that ended begins anew within the step; its last observation is then in its info, as
@@ -143,42 +183,6 @@ class DreamVecEnv(VecEnv, EzPickle):
             gymnasium.logger.warn("get_images is called, but no render_mode was given")
             return [None] * self.num_envs
         return [to_picture(frame) for frame in self.dream.state.frames[:, -1].cpu()]
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute, once for each of the dreams of the indices: they share it."""
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute that all dreams share.
-
-        Raises:
-            AttributeError: There is no such attribute.
-            InputError: Only some dreams are named.
-        """
-        if len(set(self._get_indices(indices))) != self.num_envs:
-            raise InputError(f"all dreams share {attr_name}; set it for all of them")
-        getattr(self, attr_name)
-        setattr(self, attr_name, value)
-
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,
-    ) -> list[Any]:
-        """Calls a method that all dreams share, and returns its result for each of the indices."""
-        result = getattr(self, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
-
-    def env_is_wrapped(
-        self,
-        wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],  # noqa: ARG002
-        indices: VecEnvIndices = None,
-    ) -> list[bool]:
-        """Says that no dream is wrapped."""
-        return [False for _ in self._get_indices(indices)]
 
     def get_action_meanings(self) -> list[str]:
         """Returns a name for each action, as ale-py's environments do."""

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from dreamenv.errors import InputError
+from dreamenv.dream.sb3 import OneBatchVecEnv
 from dreamenv.padding import PADDING_LEVEL
 from dreamenv.training.real_games import Flags, RealGames
 
@@ -18,7 +15,7 @@ Stacks = npt.NDArray[np.uint8]  # [N, H, W, k * C]
 Infos = list[dict[str, Any]]
 
 
-class RealVecEnv(VecEnv):
+class RealVecEnv(OneBatchVecEnv):
     """N real games for SB3: observations uint8 [N, H, W, k * C], rewards float32.
 
     It is to real games what `DreamVecEnv` is to dreams: where an episode ended, its last
@@ -78,40 +75,6 @@ class RealVecEnv(VecEnv):
 
     def close(self) -> None:
         """Leaves the games to whoever made them."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns an attribute, once for each of the games of the indices: they share it."""
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Sets an attribute that all games share.
-
-        Raises:
-            InputError: Only some games are named.
-        """
-        if len(set(self._get_indices(indices))) != self.num_envs:
-            raise InputError(f"all games share {attr_name}; set it for all of them")
-        setattr(self, attr_name, value)
-
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,
-    ) -> list[Any]:
-        """Calls a method that all games share, and returns its result for each of the indices."""
-        result = getattr(self, method_name)(*method_args, **method_kwargs)
-        return [result for _ in self._get_indices(indices)]
-
-    def env_is_wrapped(
-        self,
-        wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],  # noqa: ARG002
-        indices: VecEnvIndices = None,
-    ) -> list[bool]:
-        """Says that no game is wrapped."""
-        return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[Any]:
         """Returns nothing to render for any game."""

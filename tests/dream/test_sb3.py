@@ -159,7 +159,7 @@ def test_attributes_and_methods_are_shared(world: dict[str, Any]) -> None:
     assert len(env.env_method("get_images", indices=1)) == 1
     env.set_attr("render_mode", None)
     assert env.render_mode is None
-    with pytest.raises(InputError, match="all dreams share render_mode; set it for all"):
+    with pytest.raises(InputError, match="all environments share render_mode; set it for all"):
         env.set_attr("render_mode", None, indices=0)
     with pytest.raises(AttributeError):
         env.set_attr("nothing", 1)

@@ -144,7 +144,7 @@ def test_attributes_and_methods_are_shared(catch: EnvironmentSpec, new_env: NewE
     assert env.get_attr("num_envs", [0]) == [3]
     assert env.env_method("get_images", indices=[1]) == [[None] * 3]
     env.set_attr("render_mode", None)
-    with pytest.raises(InputError, match="all games share render_mode"):
+    with pytest.raises(InputError, match="all environments share render_mode"):
         env.set_attr("render_mode", None, indices=[1])
     assert env.env_is_wrapped(gymnasium.Wrapper) == [False] * 3
 
