@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +19,10 @@ from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.evaluation import playing
+from dreamenv.evaluation.fidelity import FidelityConfig
 from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import describe
 from dreamenv.training.build_world import BuildConfig, Kind, Recipe, RecipeFit, build_world
@@ -41,6 +44,7 @@ FIT = FitModelConfig(
     training=TrainingConfig(steps=4, batch_size=2, reward_end_batch_size=2, reward_end_length=4),
     denoiser=DenoiserConfig(cond_channels=8, **TINY),
     reward_end=RewardEndConfig(cond_channels=8, lstm_dim=8, **TINY),
+    sampler=SamplerConfig(num_steps=1),
 )
 SHORT = replace(FIT, training=replace(FIT.training, steps=3))
 RECIPE = Recipe(
@@ -62,6 +66,8 @@ def _recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, catch: EnvironmentS
         (tmp_path / f"{name}.json").write_text(json.dumps(recipe.to_dict()))
     monkeypatch.setattr("dreamenv.training.build_world.RECIPES", tmp_path)
     monkeypatch.setenv("DREAMENV_HOME", str(tmp_path / "home"))
+    measured = partial(FidelityConfig, horizons=(1, 5))
+    monkeypatch.setattr("dreamenv.training.build_world.FidelityConfig", measured)
     monkeypatch.setattr(playing, "_DREAMS", 4)
     monkeypatch.setattr(playing, "_GAMES", 4)
     for name in ("Catch", "CatchTwice"):
