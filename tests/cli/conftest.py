@@ -38,7 +38,17 @@ def tiny() -> list[str]:
 # What commands import of others takes seconds: a server has it, and each command is a fork of it.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    "torch torch._dynamo torch.utils.tensorboard gymnasium ale_py cv2 imageio.v3 tyro stable_baselines3".split()
+    [
+        "torch",
+        "torch._dynamo",  # which the first optimiser imports
+        "torch.utils.tensorboard",
+        "gymnasium",
+        "ale_py",
+        "cv2",
+        "imageio.v3",
+        "tyro",
+        "stable_baselines3",
+    ]
 )
 
 _COMMAND = """
