@@ -101,7 +101,11 @@ class Experience:
         for _ in range(steps):
             if should_stop():
                 break
-            game = self._step(policy, epsilon)
+            try:
+                game = self._step(policy, epsilon)
+            except InputError:
+                self._record()  # a state that is taken now is to have the games before
+                raise
             if game is not None:
                 finished.append(game)
         self._record()

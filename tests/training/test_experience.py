@@ -394,3 +394,18 @@ def test_an_action_that_is_not_the_games_is_refused_and_no_step_is_lost(
     experience.collect(ByTheFrame(), 7)
     Experience(new_replay("whole"), seed=SEED).collect(ByTheFrame(), 20)
     assert_same_replays(new_replay("whole"), new_replay())
+
+
+def test_a_state_after_a_refused_action_has_the_games_before_it(new_replay: NewReplay) -> None:
+    class WrongAtLast(ByTheFrame):
+        """Plays an action that is none when it has been asked forty times."""
+
+        def act(self, obs: Frames, starts: Flags) -> Actions:
+            return super().act(obs, starts) + 3 * (len(self.obs) > 40)
+
+    experience = Experience(new_replay(), seed=SEED)
+    with pytest.raises(InputError, match="must be from 0 to 2"):
+        experience.collect(WrongAtLast(), 60)
+    state = experience.state_dict()
+    assert state["steps"] == state["replay_steps"] == 40
+    assert state["game"] > 0
