@@ -185,12 +185,22 @@ def build_world(
         # One of a world model that was made before would be gone on with after a stop.
         fit.run_folder.config.unlink(missing_ok=True)
     fit_on = partial(fit_model, console=console, command=command, to_go_on=_TO_GO_ON)
+    tell = partial(_tell, console=console, config=config, fits=fits)
+    tell(first)
     folder = fit_on(first, resume=resume, overwrite=overwrite)
     for fit in others:
+        tell(fit)
         # What is at home by now is what the fit before has left there.
         folder = fit_on(fit, overwrite=True)
     _measure(config, recipe, folder, console)
     return folder
+
+
+def _tell(
+    fit: FitModelConfig, console: Console, config: BuildConfig, fits: list[FitModelConfig]
+) -> None:
+    number, kind = fits.index(fit) + 1, {"cpu": "CPU", "gpu": "GPU"}[config.kind]
+    say(console, f"fit {number} of {len(fits)} on a {kind}, {fit.training.steps} steps:")
 
 
 def _left(fits: list[FitModelConfig]) -> list[FitModelConfig]:

@@ -139,7 +139,9 @@ def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_pa
 
 def test_every_fit_begins_where_the_one_before_ended(tmp_path: Path) -> None:
     config = BuildConfig("CatchTwice", out=str(tmp_path / "out"), device="cpu")
-    build(config)
+    printed = build(config)
+    told = re.findall(r"^fit \d.*", printed, re.MULTILINE)
+    assert told == ["fit 1 of 2 on a CPU, 4 steps:", "fit 2 of 2 on a CPU, 3 steps:"]
     first, second = (config.folder / name / "world_model" for name in ("fit", "fit-2"))
     fit = WorldModel.load(second).origin.fit
     assert fit["settings"]["begin_with"] == str(first)
@@ -310,4 +312,6 @@ def test_the_recipes_of_the_zoo_can_be_followed(
         alone = replace(fit, begin_with=None, only_choices=False)
         check_plan(alone, resume=False, overwrite=False)
         assert fit.denoiser.choices or not fit.only_choices
+        # A kill is to cost minutes, and steps of a GPU are a hundred times as short.
+        assert kind == "gpu" or fit.checkpoint_every <= 1000
         assert fit.begin_with or not fit.only_choices
