@@ -21,6 +21,7 @@ from dreamenv.models.actor_critic import ActorCriticConfig
 from dreamenv.models.actor_critic_file import load_actor_critic
 from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import RealVectorEnv
 from dreamenv.training import checkpoint, loop_report
@@ -69,6 +70,7 @@ def whole(catch: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory) -> T
         imagination=ActorCriticTrainingConfig(steps=3, num_envs=3, rollout_length=4),
         denoiser=DenoiserConfig(context_length=2, cond_channels=16, **LEVELS),
         reward_end=RewardEndConfig(cond_channels=8, lstm_dim=16, **LEVELS),
+        sampler=SamplerConfig(num_steps=1),
         actor_critic=ActorCriticConfig(channels=(8, 8), downsample=(True, True), lstm_dim=16),
     )
     run(config)

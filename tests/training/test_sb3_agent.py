@@ -17,6 +17,7 @@ from dreamenv.dream.sb3 import DreamVecEnv
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
+from dreamenv.models.sampler import SamplerConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training.actor_critic import ActorCriticTrainingConfig
 from dreamenv.training.agents import ALGORITHMS as LEARNED_BY
@@ -66,6 +67,7 @@ def config(catch: EnvironmentSpec, tmp_path: Path) -> TrainConfig:
         imagination=ActorCriticTrainingConfig(steps=2, num_envs=3, rollout_length=8),
         denoiser=DenoiserConfig(context_length=2, cond_channels=16, **LEVELS),
         reward_end=RewardEndConfig(cond_channels=8, lstm_dim=16, **LEVELS),
+        sampler=SamplerConfig(num_steps=1),
     )
 
 
