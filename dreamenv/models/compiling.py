@@ -8,6 +8,7 @@ import torch
 from dreamenv.errors import ConfigError
 
 _LONGEST_REASON = 200  # characters
+_NO_LIMIT = 10**6  # shapes
 
 
 def compile_network(network: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,13 +23,17 @@ def compile_network(network: Callable[..., Any]) -> Callable[..., Any]:
     Returns:
         What is called in its place; it raises ConfigError where it cannot be compiled.
     """
-    from torch._dynamo.exc import TorchDynamoException  # the compiler: a second to import
+    # The compiler: a second to import.
+    from torch._dynamo.config import patch
+    from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(network, dynamic=False)
 
     def call(*arguments: Any) -> Any:
         try:
-            return compiled(*arguments)
+            # With its own limit the ninth shape would silently not be compiled, nor any later one.
+            with patch(cache_size_limit=_NO_LIMIT, accumulated_cache_size_limit=_NO_LIMIT):
+                return compiled(*arguments)
         except TorchDynamoException as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise ConfigError(
