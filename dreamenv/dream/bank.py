@@ -37,11 +37,11 @@ class ContextBank:
         _check(world_model, contexts)
         self.size, self.length = contexts.actions.shape
         self._world_model = world_model
-        self._obs = contexts.obs.to(world_model.device, copy=True)
-        self._actions = contexts.actions.to(world_model.device, copy=True)
-        self._since_reward = _since_reward(contexts).to(world_model.device, copy=True)
-        # A dream may be made in inference mode and stepped out of it: this is written to in either.
+        # A dream may be made in inference mode and used out of it: these are written to in either.
         with torch.inference_mode(False):
+            self._obs = contexts.obs.to(world_model.device, copy=True)
+            self._actions = contexts.actions.to(world_model.device, copy=True)
+            self._since_reward = _since_reward(contexts).to(world_model.device, copy=True)
             nothing = world_model.reward_end.initial_state(self.size)
             self._memory = LSTMState(*map(torch.clone, nothing))
         self._forget()

@@ -38,10 +38,13 @@ class RecordedTransition:
         actions: Tensor,
         generator: torch.Generator,
     ) -> None:
-        self._state, self._actions = state.clone(), actions.clone()
-        self._outcome, self._play = record(
-            lambda: transition(self._state, self._actions), generator
-        )
+        # A dream may take its first step in inference mode and others out of it: these are written
+        # to in either.
+        with torch.inference_mode(False), torch.no_grad():
+            self._state, self._actions = state.clone(), actions.clone()
+            self._outcome, self._play = record(
+                lambda: transition(self._state, self._actions), generator
+            )
 
     def __call__(self, state: DreamState, actions: Tensor) -> Outcome:
         """Plays it: what the transition returns, in memory of its own."""
@@ -75,6 +78,11 @@ def record(
         generator.set_state(before)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
+        # Within a caller's autocast, cast weights outlive ours: those of the warm-up would be
+        # recorded by their addresses, those of the recording used outside it.
+        torch.clear_autocast_cache()
+        # On a stream of this GPU: torch's own for recordings stays on the first one's.
+        with torch.cuda.graph(graph, stream=side):
             outcome = run()
+        torch.clear_autocast_cache()
     return outcome, graph.replay

@@ -139,6 +139,9 @@ def test_it_may_be_made_in_inference_mode_and_used_out_of_it(
     assert_equal(everything(bank), expected)
     with torch.inference_mode():
         assert_equal(everything(bank), expected)
+    others = random_contexts(100, 3, seed=1)
+    bank.redraw(others)
+    assert_equal(everything(bank), everything(ContextBank(small_world, others)))
 
 
 @pytest.mark.parametrize("since", [torch.arange(-8, 8), None])

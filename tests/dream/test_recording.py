@@ -95,6 +95,18 @@ def test_what_a_recording_gives_stays_when_it_is_played_again(
     assert all(map(torch.equal, tensors(first), kept))
 
 
+def test_it_may_be_recorded_in_inference_mode_and_played_out_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "record", record_on_a_cpu)
+    actions = torch.tensor([1, 2])
+    with torch.inference_mode():
+        recorded = RecordedTransition(counting, some_state(0), actions, torch.Generator())
+        recorded(some_state(1), actions)
+    given, expected = recorded(some_state(5), actions), counting(some_state(5), actions)
+    assert all(map(torch.equal, tensors(given), tensors(expected)))
+
+
 def test_on_a_cpu_nothing_is_recorded(
     small_world: WorldModel, small_contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +141,24 @@ def test_a_recorded_dream_is_bit_for_bit_the_same(
         assert all(map(torch.equal, *steps))
     states = [dream.generator.get_state() for dream in dreams]
     assert torch.equal(*states)
+
+
+@NEEDS_CUDA
+def test_a_recording_made_within_autocast_is_good_outside_it(
+    small_world: WorldModel, small_contexts: Contexts
+) -> None:
+    small_world.cuda().bf16 = True
+    dreams = [Dream(small_world, small_contexts, 3) for _ in "ab"]
+    dreams[1].recorded = False
+    actions = torch.ones(3, dtype=torch.int64, device="cuda")
+    for dream in dreams:
+        dream.reset(seed=0)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        for dream in dreams:
+            dream.step(actions)
+    torch.cuda.empty_cache()
+    for _ in range(3):
+        assert all(map(torch.equal, *(dream.step(actions) for dream in dreams)))
 
 
 @NEEDS_CUDA
