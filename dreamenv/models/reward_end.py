@@ -147,9 +147,22 @@ class RewardEndModel(nn.Module):
         x = self.conv_in(fold_frames(x, self.config.fold))
         x, _ = self.down(x, self.action_embedding(actions.flatten()))
         x = x.reshape(rows, steps, -1)
-        hidden, (h, c) = self.lstm(x, (state.h[None], state.c[None]))
+        hidden, (h, c) = self._remember(x, state)
         reward_logits, end_logits = self.head(hidden).float().split((NUM_REWARDS, NUM_ENDS), dim=2)
         return RewardEndOutput(reward_logits, end_logits, LSTMState(h[0].float(), c[0].float()))
+
+    def _remember(self, x: Tensor, state: LSTMState) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Runs the LSTM over [N, T, features]: its outputs, and its state after them."""
+        remembered: tuple[Tensor, tuple[Tensor, Tensor]]
+        before = state.h[None], state.c[None]
+        if x.device.type != "cuda":
+            remembered = self.lstm(x, before)
+        else:
+            # Autocast has cuDNN's LSTMs compute in float16, whichever type it is told: gradients
+            # of long batches are too small for that.
+            with torch.autocast("cuda", enabled=False):
+                remembered = self.lstm(x.float(), before)
+        return remembered
 
     def _shown(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         """Turns the frames after each step into what the network is shown of them."""

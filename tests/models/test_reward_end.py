@@ -226,3 +226,13 @@ def test_the_loss_reaches_every_weight() -> None:
 def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         replace(TINY, **change)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@torch.no_grad()
+def test_on_a_gpu_memory_is_not_rounded_to_float16() -> None:
+    model = tiny().cuda()
+    frames = torch.rand(2, 3, 3, 16, 16, device="cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        output = model(frames, torch.zeros(2, 3, dtype=torch.int64, device="cuda"), frames)
+    assert (output.state.c != output.state.c.half().float()).any()
