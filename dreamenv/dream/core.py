@@ -1,6 +1,7 @@
 """The dream: N learned environments stepped at once, wholly on one device."""
 
 import operator
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from dreamenv.dream.state import DreamState
 from dreamenv.dream.step import DreamStep
 from dreamenv.errors import ConfigError, InputError, StateError
 from dreamenv.models.categorical import draw_categorical
+from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.lstm import LSTMState
 from dreamenv.models.reward_memory import later
 from dreamenv.models.world_model import WorldModel
@@ -98,6 +100,7 @@ class Dream:
         self.sampler = world_model.config.sampler
         if denoising_steps is not None:
             self.sampler = self.sampler.with_denoising(denoising_steps)
+            _warn_of_untrained(self.sampler.levels[:-1], world_model.config.denoiser)
         self.generator = torch.Generator(self.device)
         self.generator.seed()
         self.bank = ContextBank(world_model, contexts)
@@ -246,7 +249,7 @@ class Dream:
     def _transition_for(self, state: DreamState, actions: Tensor) -> Transition:
         if not self.recorded or self.device.type != "cuda":
             return self._transition
-        recorded_for = self.world_model.bf16, self.sampler, self.horizon, self.autoreset
+        recorded_for = self._networks.bf16, self.sampler, self.horizon, self.autoreset
         if self._recording is None or self._recording[0] != recorded_for:
             transition = RecordedTransition(self._transition, state, actions, self.generator)
             self._recording = recorded_for, transition
@@ -363,6 +366,18 @@ class Dream:
         _check_integers("indices", rows, rows.numel())
         _check_range("indices", rows, self.num_envs)
         return rows.to(self.device)
+
+
+def _warn_of_untrained(levels: Sequence[float], config: DenoiserConfig) -> None:
+    """Warns of noise levels that a world model has never been trained at."""
+    if config.start_share < 1 or tuple(levels) == (config.sigma_max,):
+        return
+    named = ", ".join(f"{level:g}" for level in levels)
+    warnings.warn(
+        f"denoising_steps asks for the noise levels {named}, but this world model was trained at "
+        f"{config.sigma_max:g} alone and may draw noise; leave denoising_steps out",
+        stacklevel=3,
+    )
 
 
 def _as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

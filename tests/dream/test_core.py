@@ -735,6 +735,29 @@ def test_other_noise_levels_give_other_frames(
     assert not torch.equal(frames[1], frames[2])
 
 
+def trained_at_its_start(world: WorldModel, share: float) -> WorldModel:
+    denoiser = replace(world.config.denoiser, start_share=share, sigma_max=20.0)
+    return WorldModel(replace(world.config, denoiser=denoiser))
+
+
+def test_noise_levels_that_were_never_trained_are_warned_of(
+    small_world: WorldModel, small_contexts: Contexts
+) -> None:
+    world = trained_at_its_start(small_world, 1.0)
+    with pytest.warns(UserWarning, match=r"levels 20, 0\.5, but .* trained at 20 alone"):
+        Dream(world, small_contexts, 2, denoising_steps=[20.0, 0.5])
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_levels_that_were_trained_are_not_warned_of(
+    small_world: WorldModel, small_contexts: Contexts
+) -> None:
+    world = trained_at_its_start(small_world, 1.0)
+    Dream(world, small_contexts, 2)
+    Dream(world, small_contexts, 2, denoising_steps=[20.0])
+    Dream(trained_at_its_start(small_world, 0.9), small_contexts, 2, denoising_steps=[20.0, 0.5])
+
+
 # Snapshots.
 
 
