@@ -8,7 +8,7 @@ from typing import TypedDict
 from gymnasium.vector import AutoresetMode
 from typing_extensions import Unpack
 
-from dreamenv.devices import AUTO, resolve_device
+from dreamenv.devices import AUTO, computes_in_bf16, resolve_device
 from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.core import DEFAULT_HORIZON, Dream
 from dreamenv.errors import ArgumentError, InputError
@@ -27,7 +27,7 @@ class DreamOptions(TypedDict, total=False):
         horizon: Steps after which a dream is truncated; None for never. By default 50.
         denoising_steps: How many noise levels a frame is drawn with, or the levels themselves,
             falling; by default the world model's own.
-        device: `auto` (CUDA, then MPS, then the CPU), or another that torch knows. A world model
+        device: `auto` (CUDA, then MPS, then the CPU), or one by its name. A world model
             in memory is dreamt of where it is, unless a device is named; it is copied to another.
         frame_stack: k; observations are the last k frames, oldest first, one after the other along
             the channels. At the beginning they are real ones, those of the context. By default 1.
@@ -118,4 +118,8 @@ def _on_device(world_model: WorldModel, name: str) -> WorldModel:
     device, here = resolve_device(name), world_model.device
     if device.type == here.type and device.index in (None, here.index):
         return world_model
-    return copy.deepcopy(world_model).to(device)
+    moved = copy.deepcopy(world_model).to(device)
+    # As `WorldModel.load` would there. Where bf16 could have been and is not, it was not wanted.
+    is_wanted = world_model.bf16 or not computes_in_bf16(here)
+    moved.bf16 = is_wanted and computes_in_bf16(device)
+    return moved.compiled() if world_model.is_compiled else moved

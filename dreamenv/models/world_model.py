@@ -126,6 +126,11 @@ class WorldModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it comes from `compiled`."""
+        return self._compiled is not None
+
     def compiled(self) -> Self:
         """Returns this world model with networks that are compiled when they are first asked.
 
@@ -138,6 +143,10 @@ class WorldModel(nn.Module):
             denoiser=compile_network(self.denoiser), reward_end=compile_network(self.reward_end)
         )
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of a copy the compiled networks would still be those of the original.
+        return {**self.__dict__, "_compiled": None}
 
     @torch.no_grad()
     def next_obs(

@@ -11,6 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dreamenv import Contexts, Dream, WorldModel
+from dreamenv.dream import opening
 from dreamenv.dream.opening import open_dream
 from dreamenv.errors import ArgumentError, ConfigError, DreamenvError, FormatError, InputError
 
@@ -101,6 +102,32 @@ def test_a_world_model_in_memory_is_copied_to_another_device(
     # `auto` leaves it where it is.
     dream = open_cpu(None, world_model=other_world, contexts=contexts, device="auto")
     assert dream.world_model is other_world
+
+
+@pytest.mark.parametrize(
+    ("bf16", "pays_here", "pays_there", "expected"),
+    [
+        (False, False, True, True),
+        (False, True, True, False),  # it was asked to compute in float32
+        (True, True, False, False),
+        (True, True, True, True),
+    ],
+)
+def test_a_copy_computes_in_bf16_where_that_pays_and_is_wanted(
+    other_world: WorldModel,
+    monkeypatch: pytest.MonkeyPatch,
+    bf16: bool,
+    pays_here: bool,
+    pays_there: bool,
+    expected: bool,
+) -> None:
+    pays = {"cpu": pays_here, "meta": pays_there}
+    monkeypatch.setattr(opening, "resolve_device", torch.device)
+    monkeypatch.setattr(opening, "computes_in_bf16", lambda device: pays[device.type])
+    other_world.bf16 = bf16
+    moved = opening._on_device(other_world, "meta")
+    assert (moved.device.type, moved.bf16, moved.is_compiled) == ("meta", expected, False)
+    assert opening._on_device(other_world.compiled(), "meta").is_compiled
 
 
 @NEEDS_CUDA

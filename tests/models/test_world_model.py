@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +110,19 @@ class TestCompiling:
         asked.clear()
         model.next_obs(frames, actions)
         assert not asked
+
+    def test_a_copy_of_it_has_networks_of_its_own(self, quick_compiler: list[Any]) -> None:
+        twin, (frames, actions) = randomised(TINY).compiled(), some_past(2, TINY)
+        expected = twin.next_obs(frames, actions, generator=seed(1))
+        for copied in (copy.deepcopy(twin), pickle.loads(pickle.dumps(twin))):
+            assert not copied.is_compiled
+            assert torch.equal(copied.next_obs(frames, actions, generator=seed(1)), expected)
+            with torch.no_grad():
+                for parameter in copied.parameters():
+                    parameter.zero_()
+            assert not torch.equal(copied.next_obs(frames, actions, generator=seed(1)), expected)
+        assert twin.is_compiled
+        assert len(quick_compiler) == 2
 
     def test_where_it_cannot_be_compiled_one_line_says_so(
         self, monkeypatch: pytest.MonkeyPatch
