@@ -92,7 +92,7 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         self.render_mode = render_mode
         title = f"dreamenv: {name or (self.environment and self.environment.id) or 'a dream'}"
         self._window = Window(title, fps) if render_mode == "human" else None
-        self._ended = self._closed = False
+        self._closed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -116,7 +116,6 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         seed = None if seed is None else to_seed(seed)
         obs = self.dream.reset(seed=seed, contexts=contexts)
         super().reset(seed=seed)
-        self._ended = False
         self._show()
         return _first(obs), {}
 
@@ -131,15 +130,14 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
             StateError: The dream has not begun, has ended, or is closed.
         """
         self._check_open()
-        if self._ended:
+        if self.dream.state.ended:
             raise StateError("the dream has ended; call reset to begin another")
         if not self.action_space.contains(action):
             raise InputError(f"action is {action!r}; it must be in {self.action_space}")
         step = self.dream.step(torch.tensor([int(action)]))
-        terminated, truncated = bool(step.terminated), bool(step.truncated)
-        self._ended = terminated or truncated
         self._show()
-        return _first(step.obs), float(step.reward), terminated, truncated, {}
+        ends = bool(step.terminated), bool(step.truncated)
+        return _first(step.obs), float(step.reward), *ends, {}
 
     def render(self) -> Picture | None:
         """Returns the current frame, uint8 [H, W, 3], where the render mode is `rgb_array`.
@@ -191,7 +189,6 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         except InputError:
             self.dream.generator.set_state(before)
             raise
-        self._ended = bool(self.dream.state.ended)
         self._show()
 
     def get_action_meanings(self) -> list[str]:

@@ -233,6 +233,20 @@ def test_a_restored_state_has_ended_where_it_had(sure_script: dict[str, Any]) ->
         env.step(0)
 
 
+def test_the_core_may_be_restored_beneath_it(sure_script: dict[str, Any]) -> None:
+    env = DreamEnv(**sure_script, horizon=1)
+    env.reset()
+    before = env.dream.snapshot()
+    env.step(0)
+    after = env.dream.snapshot()
+    env.dream.restore(before)
+    assert env.step(2)[0][0, 0, 0] == 5
+    env.reset()
+    env.dream.restore(after)
+    with pytest.raises(StateError, match="has ended"):
+        env.step(0)
+
+
 def test_what_is_no_state_is_refused(world: dict[str, Any], script: dict[str, Any]) -> None:
     env, other = DreamEnv(**world), DreamEnv(**{**script, "contexts": script["contexts"]})
     for each in (env, other):
