@@ -13,8 +13,8 @@ def resolve_device(name: str) -> torch.device:
     """Returns the device of that name.
 
     Args:
-        name: A name that torch knows (`cpu`, `cuda`, `cuda:1`, `mps`), or `auto`: CUDA, then MPS,
-            then the CPU, whichever is there first.
+        name: `cpu`, `cuda`, `cuda:1` and so on, `mps`, or `auto`: CUDA, then MPS, then the CPU,
+            whichever is there first.
 
     Raises:
         InputError: The name is unknown, or there is no such device here.
@@ -25,7 +25,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise InputError(
-            f"device is {name!r}; it must be 'auto', or 'cpu', 'cuda' or another of torch's"
+            f"device is {name!r}; it must be 'auto', 'cpu', 'cuda', 'cuda:1' and so on, or 'mps'"
         ) from None
     if not _is_there(device.type) or (device.index or 0) >= _count(device.type):
         raise InputError(
@@ -40,7 +40,8 @@ def computes_in_bf16(device: torch.device) -> bool:
     An older torch cannot tell of a CPU, which is then taken to have none.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # it is asked of the current one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -63,7 +63,7 @@ class Options:
         training: Whether to time training steps as well.
         faces: Time the faces of so many dreams, too, as Gymnasium and Stable-Baselines3 see them,
             beside the dreams alone.
-        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one by its name.
         json: Print the figures as one JSON object instead of tables.
         plot: Draw frames a second and peak memory over the number of dreams, as PNG; without a
             file, to bench-NAME.png.

@@ -41,7 +41,7 @@ class Options:
         players: Who plays dreams and the real game, so that what happens to them can be compared:
             random, module:function, the .zip of a saved agent, the folder of an actor-critic.
         seed: Of all chance.
-        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one by its name.
     """
 
     world_model: Positional[Annotated[str, arg(metavar="FOLDER")]]

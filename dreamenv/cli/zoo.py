@@ -26,7 +26,7 @@ class Options:
         steps: Training steps of each fit, where they are not to be the recipe's.
         compile: Whether to compile the networks, which takes a C++ compiler, where that is not to
             be as in the recipe.
-        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one by its name.
         overwrite: Fit anew where that was begun, and replace a world model of that name; episodes
             that were collected are kept.
     """

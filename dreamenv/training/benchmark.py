@@ -28,7 +28,7 @@ class BenchmarkConfig(Config):
         seeds: Runs of each game, of the seeds 0, 1, 2 and so on.
         preset: How they are trained.
         out: Folder for the runs, one at GAME/seed-N, and for the report.
-        device: Where to learn: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to learn: auto (CUDA, then MPS, then the CPU) or one by its name.
         ray: Whether the runs are tasks of a Ray cluster. `out` must then be on a disk that all its
             machines share.
     """

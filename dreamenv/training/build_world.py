@@ -105,7 +105,7 @@ class BuildConfig(Config):
         steps: Training steps of each fit, where they are not to be the recipe's; the single steps
             among them keep their share.
         compile: Whether to compile the networks, where that is not to be as in the recipe.
-        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one by its name.
     """
 
     name: str

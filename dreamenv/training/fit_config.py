@@ -46,7 +46,7 @@ class FitModelConfig(Config):
         size: Height and width of a frame, or one number for both.
         sticky_actions: Probability that the emulator repeats the last action. Atari only.
         seed: Of games, batches and noise.
-        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to fit: auto (CUDA, then MPS, then the CPU) or one by its name.
         validate_every: Training steps between validations.
         checkpoint_every: Training steps between checkpoints.
         contexts: How many windows of the episodes are kept for dreams to begin from.

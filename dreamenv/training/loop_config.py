@@ -111,7 +111,7 @@ class TrainConfig(Config):
         checkpoint_every: Training steps between checkpoints within an epoch; there is one at the
             end of each of its parts.
         seed: Of games, batches, noise, dreams and actions.
-        device: Where to learn: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to learn: auto (CUDA, then MPS, then the CPU) or one by its name.
         agent: Who learns: DIAMOND's actor-critic, or an algorithm of stable-baselines3 or
             sb3-contrib. Of `imagination` those take steps, num_envs and rollout_length (of those
             that cut their rollouts it is the length, of all the horizon of the dreams); the rest

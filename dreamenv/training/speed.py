@@ -23,7 +23,7 @@ class SpeedConfig(Config):
         dream: Its dreams.
         training: Whether steps of training are timed as well.
         faces: At how many dreams their faces are timed beside the core; None for not at all.
-        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one that torch knows.
+        device: Where to compute: auto (CUDA, then MPS, then the CPU) or one by its name.
     """
 
     preset: PresetName = "small"
