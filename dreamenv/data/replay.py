@@ -221,6 +221,7 @@ class Replay:
 
         Raises:
             InputError: Its frames or actions are not those of the environment.
+            FormatError: Another process writes to this replay.
             DreamenvError: The disk is full. What was collected before is kept.
         """
         self.extend([episode])
@@ -231,6 +232,7 @@ class Replay:
         Raises:
             InputError: The frames or actions of one are not those of the environment. Those before
                 it are kept.
+            FormatError: Another process writes to this replay. Those before are kept.
             DreamenvError: The disk is full. Those that were written are kept.
         """
         try:
@@ -389,9 +391,14 @@ class Replay:
     def _add(self, episode: Episode) -> None:
         _check_belongs(episode, self.environment)
         number = self._next_number
+        path = _episode_path(self._folder, number)
         info = EpisodeInfo.of(episode, number, self._index.holds_out(number))
         with naming_disk_errors(self._folder):
-            episode.save(_episode_path(self._folder, info.number))
+            if path.exists():
+                raise FormatError(
+                    f"{path}: another process writes to this replay; let one at a time write"
+                )
+            episode.save(path)
         self._next_number += 1
         self._index = replace(self._index, episodes=(*self.infos, info))
         with naming_disk_errors(self._folder):

@@ -242,6 +242,22 @@ def test_other_trouble_with_the_disk_is_not_called_a_full_one(
         replay.append(make_episode(5))
 
 
+def test_two_writers_do_not_overwrite_each_other(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    one = make_replay(3)
+    other = Replay.open(one.folder)
+    one.append(make_episode(4))
+    with pytest.raises(
+        FormatError, match=r"^\S*000001\.npz: another process .* one at a time"
+    ) as e:
+        other.append(make_episode(5))
+    assert "\n" not in str(e.value)
+    assert Replay.open(one.folder).lengths == (3, 4)
+    one.append(make_episode(6))
+    assert Replay.open(one.folder).infos == one.infos
+
+
 def test_one_device_has_one_set_of_tensors(make_replay: MakeReplay) -> None:
     replay = make_replay(3)
     assert replay.tensors("cpu") is replay.tensors("cpu")
