@@ -79,12 +79,16 @@ class ReplayIndex(Config):
     Attributes:
         environment: The environment that every episode was played in.
         held_out_every: Of so many episodes, one is held out; None holds out none.
+        held_out_turns: Whether it is one place further on in each such block of episodes, and not
+            always the second: where an episode ends with each life, that is the same life again
+            and again. Replays of before there was a turn keep their sides: worlds were fitted.
         episodes: The episodes in the order of their numbers.
         format_version: The version of the folder's format.
     """
 
     environment: EnvironmentSpec
     held_out_every: int | None = 10
+    held_out_turns: bool = False
     episodes: tuple[EpisodeInfo, ...] = ()
     format_version: int = FORMAT_VERSION
 
@@ -97,7 +101,11 @@ class ReplayIndex(Config):
 
     def holds_out(self, number: int) -> bool:
         """Whether the episode of that number is kept for validation and never trained on."""
-        return self.held_out_every is not None and number % self.held_out_every == 1
+        if self.held_out_every is None:
+            return False
+        block, place = divmod(number, self.held_out_every)
+        turns = block if self.held_out_turns else 0
+        return place == (1 + turns) % self.held_out_every
 
     def write(self, path: Path) -> None:
         """Writes the index to `path`, whole or not at all."""

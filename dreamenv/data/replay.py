@@ -26,9 +26,10 @@ class Replay:
         index.json           format version, environment, what each episode amounts to
         episodes/000000.npz  one episode; its number is its place in the order of collection
 
-    Of every `held_out_every` episodes the second is held out (its number modulo `held_out_every`
-    is 1) and never trained on: two episodes already give one to train on and one to validate on,
-    and an episode's side never changes. A replay made with None holds out no episode.
+    Of every `held_out_every` episodes one is held out and never trained on: of the first the
+    second, of the next the third, and so on (of ten each, 1, 12, 23). Two episodes already give one
+    to train on and one to validate on, and an episode's side never changes. A replay made with None
+    holds out no episode.
 
     Only the last episode can grow, as that of a game that goes on (`grow_last`).
 
@@ -85,7 +86,7 @@ class Replay:
         """
         if (folder / _INDEX).exists() or _episode_files(folder):
             raise FormatError(f"{folder}: holds a replay already; open it, or name another folder")
-        index = ReplayIndex(environment=environment, held_out_every=held_out_every)
+        index = ReplayIndex(environment, held_out_every=held_out_every, held_out_turns=True)
         with naming_disk_errors(folder):
             (folder / _EPISODES).mkdir(parents=True, exist_ok=True)
             index.write(folder / _INDEX)

@@ -91,3 +91,19 @@ def test_an_index_that_cannot_be_read_is_named(
 def test_holding_out_everything_is_refused(environment: EnvironmentSpec, every: int) -> None:
     with pytest.raises(ConfigError, match="held_out_every"):
         ReplayIndex(environment, held_out_every=every)
+
+
+@pytest.mark.parametrize("lives", [3, 4, 5])
+def test_each_life_of_a_game_is_held_out_sometime(environment: EnvironmentSpec, lives: int) -> None:
+    index = ReplayIndex(environment, held_out_turns=True)
+    held_out = [number for number in range(200) if index.holds_out(number)]
+    assert held_out[:4] == [1, 12, 23, 34]
+    assert [number // 10 for number in held_out] == list(range(20))
+    assert {number % lives for number in held_out} == set(range(lives))
+
+
+def test_without_a_turn_the_second_of_every_block_is_held_out(
+    environment: EnvironmentSpec,
+) -> None:
+    index = ReplayIndex(environment)
+    assert [number for number in range(30) if index.holds_out(number)] == [1, 11, 21]

@@ -1,4 +1,5 @@
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -74,10 +75,23 @@ def test_an_empty_replay_opens_empty(make_replay: MakeReplay) -> None:
     assert replay.reward_signs == RewardSigns()
 
 
-def test_the_second_of_every_ten_episodes_is_held_out(make_replay: MakeReplay) -> None:
+def test_one_of_every_ten_episodes_is_held_out_each_time_the_next(make_replay: MakeReplay) -> None:
     infos = make_replay(*[1] * 25).infos
-    assert [info.number for info in infos if info.held_out] == [1, 11, 21]
+    assert [info.number for info in infos if info.held_out] == [1, 12, 23]
     assert infos == Replay.open(make_replay(*[1] * 25, name="again").folder).infos
+
+
+def test_the_sides_of_a_replay_from_before_they_turned_stay(
+    make_replay: MakeReplay, make_episode: MakeEpisode
+) -> None:
+    folder = make_replay(*[1] * 15).folder
+    data = ReplayIndex.read(folder / "index.json").to_dict()
+    del data["held_out_turns"]
+    (folder / "index.json").write_text(json.dumps(data))
+    replay = Replay.open(folder)
+    replay.extend(make_episode(1) for _ in range(10))
+    assert [info.number for info in replay.infos if info.held_out] == [1, 11, 21]
+    assert Replay.open(folder).infos == replay.infos
 
 
 def test_two_episodes_give_one_to_train_on_and_one_to_validate_on(make_replay: MakeReplay) -> None:
@@ -89,7 +103,12 @@ def test_how_many_are_held_out_can_be_chosen(
 ) -> None:
     replay = Replay.create(tmp_path / "replay", environment, held_out_every=2)
     replay.extend(make_episode(1) for _ in range(4))
-    assert [info.held_out for info in Replay.open(replay.folder).infos] == [False, True] * 2
+    assert [info.held_out for info in Replay.open(replay.folder).infos] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     with pytest.raises(ConfigError, match="held_out_every"):
         Replay.create(tmp_path / "other", environment, held_out_every=1)
 

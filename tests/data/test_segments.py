@@ -95,13 +95,13 @@ def test_a_truncation_is_no_end(make_replay: MakeReplay, make_episode: MakeEpiso
 def test_validation_meets_every_held_out_step_once_and_in_order(
     make_replay: MakeReplay, length: int, context: int, batch_size: int
 ) -> None:
-    replay = make_replay(3, 9, *[2] * 9, 14)
+    replay = make_replay(3, 9, *[2] * 10, 14)
     met: list[tuple[int, int]] = []
     for segments in consecutive_segments(replay, length, batch_size, "cpu", context=context):
         assert len(segments.obs) <= batch_size
         judged = segments.obs[:, context:][segments.mask[:, context:]]
         met += [(int(frame[0, 0, 0]), int(frame[0, 0, 1])) for frame in judged]
-    assert met == [(1, step) for step in range(9)] + [(11, step) for step in range(14)]
+    assert met == [(1, step) for step in range(9)] + [(12, step) for step in range(14)]
 
 
 def test_validation_gives_each_step_the_steps_before_it(

@@ -15,7 +15,7 @@ MakeReplay = Callable[..., Replay]
 
 @pytest.fixture
 def make_replay(tmp_path: Path) -> MakeReplay:
-    """Makes a replay of which every other episode, beginning with the second, is held out."""
+    """Makes a replay of which the second and third of every four episodes are held out."""
 
     def make(*episodes: Episode, environment: EnvironmentSpec = ENVIRONMENT) -> Replay:
         replay = Replay.create(tmp_path / "replay", environment, held_out_every=2)
@@ -31,6 +31,6 @@ def replay(make_replay: MakeReplay) -> Replay:
     return make_replay(
         counting(10, [0] * 12),
         counting(100, [0, 1] * 10),
-        counting(30, [1] * 12),
         counting(200, [0] * 5, terminated=False),
+        counting(30, [1] * 12),
     )

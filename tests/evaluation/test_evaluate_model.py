@@ -276,7 +276,7 @@ class TestBadInput:
         self, world: WorldModel, replay: Replay
     ) -> None:
         world.save("W")
-        damaged = replay.folder / "episodes" / "000003.npz"
+        damaged = replay.folder / "episodes" / "000002.npz"
         damaged.write_bytes(b"")
         console = Console(file=io.StringIO(), width=200)
         settings = FidelityConfig(horizons=HORIZONS)

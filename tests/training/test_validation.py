@@ -90,12 +90,12 @@ def counting(first: int, rewards: dict[int, float], length: int, terminated: boo
 
 @pytest.fixture
 def replay(tmp_path: Path, catch: EnvironmentSpec) -> Replay:
-    """Every other episode is held out: levels 130 to 180 (50 steps) and 190 to 193 (3 steps)."""
+    """Two of four episodes are held out: levels 130 to 180 (50 steps) and 190 to 193 (3 steps)."""
     replay = Replay.create(tmp_path / "replay", catch, held_out_every=2)
     replay.append(counting(10, {12: 1.0}, 20, terminated=True))
     replay.append(counting(130, {140: 2.5, 141: -0.5, 160: 1.0}, 50, terminated=True))
-    replay.append(counting(40, {42: 1.0}, 20, terminated=True))
     replay.append(counting(190, {192: -1.0}, 3, terminated=False))
+    replay.append(counting(40, {42: 1.0}, 20, terminated=True))
     return replay
 
 
