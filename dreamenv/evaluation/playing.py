@@ -16,6 +16,7 @@ from dreamenv.config import Config
 from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.core import Dream
 from dreamenv.environment import EnvironmentSpec
+from dreamenv.errors import InputError
 from dreamenv.evaluation.bootstrap import Estimate, estimate_mean
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import make_vector
@@ -110,7 +111,7 @@ def _dream(
     obs, starts = dream.reset(seed=seed), np.ones(_DREAMS, np.bool_)
     for _ in range(2 * horizon):
         actions = _as_actions(policy, obs.cpu().numpy(), starts)
-        step = dream.step(torch.from_numpy(actions).to(dream.device))
+        step = dream.step(torch.from_numpy(actions))  # on the CPU, where their range is checked
         obs, ends = step.obs, step.terminated.cpu().numpy()
         starts = ends | step.truncated.cpu().numpy()
         yield _Outcome(step.reward.cpu().numpy(), ends)
@@ -133,7 +134,10 @@ def _play(
 
 
 def _as_actions(policy: Policy, frames: Frames, starts: Flags) -> Actions:
-    return np.asarray(policy.act(frames, starts), np.int64)
+    actions = np.asarray(policy.act(frames, starts))
+    if actions.dtype.kind not in "iu":
+        raise InputError(f"the player's actions are {actions.dtype}; they must be integers")
+    return actions.astype(np.int64)
 
 
 def _game_steps(horizon: int) -> int:

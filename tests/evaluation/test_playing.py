@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dreamenv.dream.contexts import Contexts
+from dreamenv.errors import InputError
 from dreamenv.evaluation import playing
 from dreamenv.evaluation.playing import PlayerRates, compare_play, count_play_steps
 from dreamenv.models.reward_end import RewardEndOutput
@@ -29,7 +30,7 @@ class SureWorld(CountingWorld):
 class Constant:
     """Takes one action for ever, and remembers where it was told that episodes start."""
 
-    def __init__(self, action: int) -> None:
+    def __init__(self, action: float) -> None:
         self._action = action
         self.starts: list[Flags] = []
 
@@ -80,7 +81,7 @@ def games(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedGame]:
     return made
 
 
-def compare(world: CountingWorld, action: int, first_level: int = 0) -> PlayerRates:
+def compare(world: CountingWorld, action: float, first_level: int = 0) -> PlayerRates:
     """Compares the play of one action, in dreams that begin at a level."""
     frames = torch.full((3, LENGTH, *SHAPE), first_level, dtype=torch.uint8)
     contexts = Contexts(frames, torch.zeros(3, LENGTH, dtype=torch.int64))
@@ -155,3 +156,33 @@ def test_the_dream_that_is_compared_is_the_world_models_own() -> None:
     assert replace(honest, dreamt=unfair.dreamt) == unfair
     # Rewards drawn from the logits 0, 0, 1: above 0 in e of e + 2 steps.
     assert unfair.dreamt.positive.mean == pytest.approx(100 * np.e / (np.e + 2), abs=10)
+
+
+@pytest.mark.usefixtures("games")
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [(3, "actions are from 3 to 3"), (1.5, "actions are float64; .* be integers$")],
+)
+def test_what_is_no_action_is_refused(action: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare(SureWorld(), action)
+
+
+@pytest.mark.usefixtures("games")
+def test_a_dream_elsewhere_is_given_actions_whose_range_it_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Elsewhere:
+        device = torch.device("meta")
+
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def reset(self, *, seed: int) -> torch.Tensor:  # noqa: ARG002
+            return torch.zeros(64, *SHAPE, dtype=torch.uint8)
+
+        def step(self, actions: torch.Tensor) -> None:
+            raise InputError(f"they are on {actions.device}")
+
+    monkeypatch.setattr(playing, "Dream", Elsewhere)
+    with pytest.raises(InputError, match="they are on cpu"):
+        compare(SureWorld(), 1)
