@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from dreamenv.errors import GameError
+from dreamenv.errors import DreamenvError, GameError
 
 _ATARI_ENTRY_POINT = "ale_py.env:AtariEnv"
 
@@ -23,7 +23,7 @@ def find(env_id: str) -> EnvSpec:
             skip and sticky actions of their own.
 
     Raises:
-        GameError: No such id, or no such package.
+        GameError: No such id, or no such package, or one that cannot be imported.
     """
     import ale_py  # registers the Atari games; not at the top, so that --help stays quick
 
@@ -48,15 +48,22 @@ def one_line_errors(env_id: str) -> Iterator[None]:
     """Turns what keeps an environment from being opened into one line that names it.
 
     Raises:
-        GameError: Gymnasium refused, or a package that the environment needs is missing;
-            Gymnasium's own message says which to install.
+        GameError: Gymnasium refused, a package that the environment needs is missing (Gymnasium's
+            own message says which to install), or the code of either failed.
     """
     try:
         yield
+    except DreamenvError:
+        raise
     except ModuleNotFoundError as error:
         raise GameError(f"{env_id}: {error}; install the package that has it") from error
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise GameError(f"{env_id}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # code of others: there is no telling what it raises
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise GameError(
+            f"{env_id}: its own code fails ({reason}); repair or reinstall it"
+        ) from error
 
 
 def _is_old_atari(entry: EnvSpec) -> bool:

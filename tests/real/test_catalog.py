@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from dreamenv.errors import GameError
+from dreamenv.errors import GameError, InputError
 from dreamenv.real.catalog import find, is_atari, one_line_errors
 
 
@@ -42,6 +44,24 @@ def test_the_reason_why_an_environment_does_not_open_becomes_one_line() -> None:
         raise ImportError("first line\nsecond line")
 
 
-def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(ZeroDivisionError), one_line_errors("Foo-v0"):
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError("in\ntwo lines"), AssertionError()])
+def test_what_the_code_of_an_environment_raises_becomes_one_line(error: Exception) -> None:
+    expected = rf"^Foo-v0: its own code fails \({type(error).__name__}( in two lines)?\); repair"
+    with pytest.raises(GameError, match=expected), one_line_errors("Foo-v0"):
+        raise error
+
+
+def test_a_package_that_fails_as_it_is_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_games.py").write_text("{}['key']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(GameError, match=r"^failing_games:Foo-v0: its own code .*KeyError 'key'"):
+        find("failing_games:Foo-v0")
+
+
+@pytest.mark.parametrize("error", [InputError("as it was"), KeyboardInterrupt()])
+def test_our_own_errors_and_interruptions_are_left_alone(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, one_line_errors("Foo-v0"):
+        raise error
+    assert raised.value is error
