@@ -17,6 +17,7 @@ from dreamenv.files import atomic_file
 
 # What zipfile and numpy raise for bytes that are not a whole, readable archive of arrays.
 _UNREADABLE = (
+    AttributeError,
     EOFError,
     LookupError,
     OSError,
@@ -102,10 +103,12 @@ class Episode:
         """Reads an episode that `save` wrote.
 
         Raises:
-            FormatError: The file is missing, damaged, or not an episode.
+            FormatError: The file is missing, damaged, or not an episode, or the disk does not let
+                it be read.
         """
+        content = _read_bytes(path)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 return cls(
                     obs=_read_array(archive, "obs"),
                     actions=_read_array(archive, "actions"),
@@ -113,8 +116,6 @@ class Episode:
                     terminated=bool(_read_array(archive, "terminated")),
                     truncated=bool(_read_array(archive, "truncated")),
                 )
-        except FileNotFoundError:
-            raise FormatError(f"{path}: missing; restore the episode file from a copy") from None
         except _UNREADABLE as error:
             reason = str(error) or type(error).__name__
             raise FormatError(
@@ -128,6 +129,18 @@ def _check_type(name: str, array: NDArray[np.generic], dtype: type[np.generic], 
         raise InputError(
             f"{name} is {array.dtype} {list(array.shape)}; it must be {np.dtype(dtype)} {form}"
         )
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FormatError(f"{path}: missing; restore the episode file from a copy") from None
+    except OSError as error:
+        raise FormatError(
+            f"{path}: cannot be read ({error.strerror or error}); make it readable and open the "
+            f"replay anew"
+        ) from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

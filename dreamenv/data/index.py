@@ -117,7 +117,8 @@ class ReplayIndex(Config):
         """Reads what `write` wrote.
 
         Raises:
-            FormatError: The file is missing, damaged, or of another format version.
+            FormatError: The file is missing, damaged, or of another format version, or the disk
+                does not let it be read.
         """
         try:
             data: Any = json.loads(path.read_bytes())
@@ -126,6 +127,11 @@ class ReplayIndex(Config):
                 f"{path.parent}: not a replay (it has no {path.name}); "
                 "collect one, or name another folder"
             ) from None
+        except OSError as error:
+            raise FormatError(
+                f"{path}: cannot be read ({error.strerror or error}); make it readable, or name "
+                f"another folder"
+            ) from error
         except ValueError as error:
             raise FormatError(f"{path}: not JSON ({error}); restore it from a copy") from None
         if not isinstance(data, dict) or "format_version" not in data:

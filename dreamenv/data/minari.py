@@ -60,25 +60,27 @@ def from_minari(
     Raises:
         InputError: There is no such data set, or it has not images and discrete actions.
         FormatError: The data set cannot be read, or `folder` is not empty.
-        DreamenvError: Minari is not installed, or the disk is full.
+        DreamenvError: Minari is not installed, or the disk is full or not to be written to.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise FormatError(f"{folder}: is not empty; name another folder for the replay")
-    data = _open(dataset)
-    environment = environment or _stored_environment(data)
-    layout = _layout_of(data.observation_space, environment, dataset)
-    actions = _discrete(data.action_space, dataset)
-    if environment is None:
-        environment = _described_environment(data, layout, actions)
-    if environment.num_actions != len(actions):
-        raise InputError(
-            f"{dataset}: has {len(actions)} actions; {environment.id} has {environment.num_actions}"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
-        replay = Replay.create(Path(staging) / "replay", environment, held_out_every)
-        replay.extend(_episodes(data, layout, actions.start, dataset))
-        replay.folder.rename(folder)
+    with naming_disk_errors(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise FormatError(f"{folder}: is not empty; name another folder for the replay")
+        data = _open(dataset)
+        environment = environment or _stored_environment(data)
+        layout = _layout_of(data.observation_space, environment, dataset)
+        actions = _discrete(data.action_space, dataset)
+        if environment is None:
+            environment = _described_environment(data, layout, actions)
+        if environment.num_actions != len(actions):
+            raise InputError(
+                f"{dataset}: has {len(actions)} actions; "
+                f"{environment.id} has {environment.num_actions}"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
+            replay = Replay.create(Path(staging) / "replay", environment, held_out_every)
+            replay.extend(_episodes(data, layout, actions.start, dataset))
+            replay.folder.rename(folder)
     return Replay.open(folder)
 
 
@@ -97,25 +99,26 @@ def to_minari(replay: Replay, dataset: str | Path) -> None:
     Raises:
         InputError: The name is not one for Minari, the data set exists, or the replay is empty.
         FormatError: An episode file was damaged or removed after the replay was opened.
-        DreamenvError: Minari is not installed, or the disk is full.
+        DreamenvError: Minari is not installed, or the disk is full or not to be written to.
     """
-    target = _locate(dataset)
-    if target.exists():
-        raise InputError(f"{target}: exists already; give the data set another name")
-    if replay.num_episodes == 0:
-        raise InputError(f"{replay.folder}: has no episode to export; collect some first")
-    dataset_id = target.name if _is_path(dataset) else str(dataset)
-    _register(dataset_id, in_namespace=not _is_path(dataset))
-    try:
-        _write(replay, target, dataset_id)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+    with naming_disk_errors(Path(dataset)):
+        target = _locate(dataset)
+        if target.exists():
+            raise InputError(f"{target}: exists already; give the data set another name")
+        if replay.num_episodes == 0:
+            raise InputError(f"{replay.folder}: has no episode to export; collect some first")
+        dataset_id = target.name if _is_path(dataset) else str(dataset)
+        _register(dataset_id, in_namespace=not _is_path(dataset))
+        try:
+            _write(replay, target, dataset_id)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
 
 
 def _write(replay: Replay, target: Path, dataset_id: str) -> None:
     observation_space, action_space = _spaces(replay.environment)
-    with naming_disk_errors(target), atomic_folder_update(target / "data") as staging:
+    with atomic_folder_update(target / "data") as staging:
         storage = _module("minari.dataset.minari_storage").MinariStorage.new(
             staging,
             observation_space=observation_space,

@@ -82,9 +82,9 @@ class Replay:
         Raises:
             FormatError: The folder holds a replay already, or episodes without an index.
             ConfigError: `held_out_every` is less than 2.
-            DreamenvError: The disk is full.
+            DreamenvError: The disk is full, or does not let the folder be read or written.
         """
-        if (folder / _INDEX).exists() or _episode_files(folder):
+        if _has_index(folder) or _episode_files(folder):
             raise FormatError(f"{folder}: holds a replay already; open it, or name another folder")
         index = ReplayIndex(environment, held_out_every=held_out_every, held_out_turns=True)
         with naming_disk_errors(folder):
@@ -146,9 +146,9 @@ class Replay:
         Raises:
             FormatError: The replay there is of another environment, or cannot be read.
             ConfigError: `held_out_every` is less than 2.
-            DreamenvError: The disk is full.
+            DreamenvError: The disk is full, or does not let the folder be read or written.
         """
-        if not (folder / _INDEX).exists():
+        if not _has_index(folder):
             return cls.create(folder, environment, held_out_every, max_memory)
         for written in (folder, folder / _EPISODES):
             remove_abandoned(written)
@@ -416,6 +416,11 @@ def first_steps(episode: Episode, steps: int) -> Episode:
         terminated=False,
         truncated=False,
     )
+
+
+def _has_index(folder: Path) -> bool:
+    with naming_disk_errors(folder):
+        return (folder / _INDEX).exists()
 
 
 def _episode_path(folder: Path, number: int) -> Path:

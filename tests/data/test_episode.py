@@ -1,3 +1,7 @@
+import errno
+import io
+import os
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -127,8 +131,27 @@ def write_no_episode(path: Path) -> None:
     np.savez(path, **arrays(rewards=np.zeros(9, np.float32)))
 
 
+def write_archive_for_an_array(path: Path) -> None:
+    inner = io.BytesIO()
+    np.savez(inner, obs=np.zeros(3))
+    np.savez(path, **arrays())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | {"obs.npy": inner.getvalue()}).items():
+            archive.writestr(name, content)
+
+
 @pytest.mark.parametrize(
-    "write", [write_text, write_single_array, write_other_arrays, write_objects, write_no_episode]
+    "write",
+    [
+        write_text,
+        write_single_array,
+        write_other_arrays,
+        write_objects,
+        write_no_episode,
+        write_archive_for_an_array,
+    ],
 )
 def test_a_foreign_file_is_named(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "foreign.npz"
@@ -140,6 +163,22 @@ def test_a_foreign_file_is_named(tmp_path: Path, write: Callable[[Path], None]) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"nowhere\.npz: missing"):
         Episode.load(tmp_path / "nowhere.npz")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_file_that_the_disk_does_not_give_is_not_called_damaged(
+    tmp_path: Path, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "episode.npz"
+    make_episode(3).save(path)
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    reason = rf"episode\.npz: cannot be read \({os.strerror(code)}\); make it readable"
+    with pytest.raises(FormatError, match=reason) as raised:
+        Episode.load(path)
+    assert "delete" not in str(raised.value)
 
 
 def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(

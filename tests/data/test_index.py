@@ -44,6 +44,12 @@ def test_a_folder_without_an_index_is_no_replay(tmp_path: Path) -> None:
         ReplayIndex.read(tmp_path / "index.json")
 
 
+def test_an_index_that_the_disk_does_not_give_is_named(tmp_path: Path) -> None:
+    (tmp_path / "index.json").mkdir()
+    with pytest.raises(FormatError, match=r"index\.json: cannot be read \(Is a directory\); make"):
+        ReplayIndex.read(tmp_path / "index.json")
+
+
 def test_a_file_is_no_replay(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FormatError, match=f"{tmp_path}/file: not a replay"):

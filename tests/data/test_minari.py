@@ -307,6 +307,41 @@ def test_a_full_disk_leaves_no_half_data_set(
     assert not any(file.is_file() for file in (local_datasets / "grids" / "test-v0").rglob("*"))
 
 
+def test_a_replay_is_not_made_where_a_file_is(tmp_path: Path, make_replay: MakeReplay) -> None:
+    to_minari(make_replay(3), "grids/test-v0")
+    file = tmp_path / "file"
+    file.touch()
+    for target in (file, file / "replay", file / "runs" / "replay"):
+        with pytest.raises(
+            DreamenvError, match=rf"^{file}\S*: \w.*; name another folder"
+        ) as refused:
+            from_minari("grids/test-v0", target)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("operation", ["mkdir", "rename"])
+def test_a_disk_that_refuses_a_replay_is_told_in_one_line(
+    tmp_path: Path, make_replay: MakeReplay, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    to_minari(make_replay(3), "grids/test-v0")
+    monkeypatch.setattr(Path, operation, refuse)
+    with pytest.raises(DreamenvError, match=r"repl\w+: Permission denied; name another"):
+        from_minari("grids/test-v0", tmp_path / "replays" / "replay")
+
+
+@pytest.mark.parametrize("dataset", ["grids/test-v0", "test-v0"])
+def test_a_data_set_is_not_written_where_a_file_is(
+    tmp_path: Path, make_replay: MakeReplay, monkeypatch: pytest.MonkeyPatch, dataset: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file"))
+    with pytest.raises(DreamenvError, match=r"file: File exists; name another folder"):
+        to_minari(make_replay(3), dataset)
+
+
 def test_an_empty_replay_is_not_exported(make_replay: MakeReplay) -> None:
     with pytest.raises(InputError, match="no episode to export"):
         to_minari(make_replay(), "grids/test-v0")

@@ -277,6 +277,20 @@ def test_two_writers_do_not_overwrite_each_other(
     assert Replay.open(one.folder).infos == one.infos
 
 
+@pytest.mark.parametrize("make", [Replay.create, Replay.open_or_create])
+def test_a_folder_that_cannot_be_looked_into_is_named(
+    environment: EnvironmentSpec, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Replay]
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(
+        DreamenvError, match=r"^closed/index\.json: Permission denied; name another"
+    ):
+        make(Path("closed"), environment)
+
+
 def test_one_device_has_one_set_of_tensors(make_replay: MakeReplay) -> None:
     replay = make_replay(3)
     assert replay.tensors("cpu") is replay.tensors("cpu")
