@@ -28,7 +28,13 @@ from dreamenv.evaluation.fidelity import (
 )
 from dreamenv.evaluation.figures import Outcomes
 from dreamenv.evaluation.open_loop import OpenLoop, count_steps, dream_windows
-from dreamenv.evaluation.playing import MakePolicy, PlayerRates, compare_play, count_play_steps
+from dreamenv.evaluation.playing import (
+    MakePolicy,
+    PlayerRates,
+    check_players,
+    compare_play,
+    count_play_steps,
+)
 from dreamenv.evaluation.report import tables
 from dreamenv.evaluation.strip import save_picture, stack, strip
 from dreamenv.evaluation.windows import spread_windows
@@ -77,7 +83,7 @@ def evaluate_model(
         FormatError: There is no such world model or replay, or they are of different environments.
         InputError: No episode is held out, or none is long enough, or the device is not there.
         ConfigError: The noise levels do not fall.
-        DreamenvError: The files cannot be written.
+        DreamenvError: The files cannot be written, or there is no such player or real game.
     """
     on_device = resolve_device(device)
     folder = world_folder(world_model)
@@ -86,14 +92,15 @@ def evaluate_model(
     for problem in replay.damaged:
         say(console, f"skipped: {problem}")
     _check_fits(model, replay)
-    for make_policy in players.values():
-        make_policy(replay.environment)  # Is there such a player? Told now, not after minutes.
+    # What is missing for the players is told now, not after minutes.
+    check_players(replay.environment, players)
+    contexts = Contexts.load(folder) if players else None
     out = Path("evaluation", world_name(folder)) if out is None else out
     measurement = _Measurement(model, replay, config, console, detectors)
     with naming_disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     outcomes, dreams = measurement.outcomes(), measurement.dream()
-    rates = measurement.play(folder, players) if players else ()
+    rates = () if contexts is None else measurement.play(contexts, players)
     held_out = [info for info in replay.infos if info.held_out]
     fidelity = Fidelity(
         dreamenv=version("dreamenv"),
@@ -180,10 +187,11 @@ class _Measurement:
                 for sampler in self._samplers
             ]
 
-    def play(self, folder: Path, players: Mapping[str, MakePolicy]) -> tuple[PlayerRates, ...]:
-        """Has players play dreams from the contexts in a folder, and the real game."""
+    def play(
+        self, contexts: Contexts, players: Mapping[str, MakePolicy]
+    ) -> tuple[PlayerRates, ...]:
+        """Has players play dreams from contexts, and the real game."""
         horizon = self._config.horizons[-1]
-        contexts = Contexts.load(folder)
         steps = itertools.count(1)
         total = len(players) * count_play_steps(horizon)
         with ProgressBar(self._console, "play", total) as bar:

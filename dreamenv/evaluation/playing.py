@@ -4,7 +4,7 @@ Frames may look right and the game be wrong. Where a dream loses the ball as it 
 that follows the ball is worse off than chance, and nobody learns to follow it there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,6 +58,18 @@ class PlayerRates(Config):
     steps: int
     dreamt: Rates
     real: Rates
+
+
+def check_players(environment: EnvironmentSpec, players: Mapping[str, MakePolicy]) -> None:
+    """Makes each player, and the real game where there is one to play it.
+
+    Raises:
+        DreamenvError: The game or a player cannot be made.
+    """
+    for make_policy in players.values():
+        make_policy(environment)
+    if players:
+        make_vector(environment, 1, training=True).close()
 
 
 def compare_play(

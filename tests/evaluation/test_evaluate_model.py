@@ -13,18 +13,24 @@ import torch
 from rich.console import Console
 
 from dreamenv.data import Replay
+from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec, Preprocessing
-from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, GameError, InputError
+from dreamenv.evaluation import playing
 from dreamenv.evaluation.evaluate_model import evaluate_model
 from dreamenv.evaluation.fidelity import Fidelity, FidelityConfig
 from dreamenv.models.world_model import Origin, WorldModel
+from dreamenv.real.policy import RandomPolicy
 
 from .conftest import MakeReplay
-from .counting import CONFIG, ENVIRONMENT, SHAPE, CountingWorld, at_even_level, counting
+from .counting import CONFIG, ENVIRONMENT, LENGTH, SHAPE, CountingWorld, at_even_level, counting
 
 Evaluate = Callable[..., Fidelity]
 
 HORIZONS = (1, 4)
+CONTEXTS = Contexts(
+    torch.zeros(2, LENGTH, *SHAPE, dtype=torch.uint8), torch.zeros(2, LENGTH, dtype=torch.int64)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +277,23 @@ class TestBadInput:
         Path("out").write_text("")
         with pytest.raises(DreamenvError, match="out"):
             evaluate("W", out=Path("out"))
+
+    @pytest.mark.usefixtures("replay")
+    def test_a_game_that_cannot_be_played(self, world: WorldModel) -> None:
+        world.save("W", also=CONTEXTS.save)
+        with pytest.raises(GameError, match="Test/Count-v0"):
+            evaluate("W", players={"random": lambda _: RandomPolicy(3)})
+        self.assert_nothing_left()
+
+    @pytest.mark.usefixtures("replay")
+    def test_no_contexts_for_players(
+        self, world: WorldModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(playing, "make_vector", lambda *_, **__: io.StringIO())
+        world.save("W")
+        with pytest.raises(FormatError, match=r"contexts\.npz holds no contexts"):
+            evaluate("W", players={"random": lambda _: RandomPolicy(3)})
+        self.assert_nothing_left()
 
     def test_a_damaged_episode_is_named_and_skipped(
         self, world: WorldModel, replay: Replay
