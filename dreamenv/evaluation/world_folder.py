@@ -7,7 +7,7 @@ from dreamenv.files import committed_path
 from dreamenv.models.world_model import CONFIG_FILE
 from dreamenv.registration import NAME_PATTERN, NAMESPACE, find_world_model
 
-_RUNS_WORLD_MODEL = "world_model"  # what the folder is called in the folder of a run
+_RUNS_WORLD_MODEL, _RUNS_BEST = "world_model", "best"  # the folders in that of a run
 
 
 def world_folder(name: str) -> Path:
@@ -27,6 +27,8 @@ def world_folder(name: str) -> Path:
 
 
 def world_name(folder: Path) -> str:
-    """Returns the name of a world model that is in that folder."""
+    """Returns the name of a world model that is in that folder, in a run's after the run."""
     folder = folder.resolve()
-    return folder.parent.name if folder.name == _RUNS_WORLD_MODEL else folder.name
+    if folder.name == _RUNS_WORLD_MODEL:
+        return folder.parent.name
+    return f"{folder.parent.name}-{_RUNS_BEST}" if folder.name == _RUNS_BEST else folder.name

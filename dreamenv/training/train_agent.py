@@ -21,6 +21,7 @@ from dreamenv.dream.sb3 import DreamVecEnv
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.evaluation.real_scores import PlayConfig, RealScores, play_games, scores_table
+from dreamenv.evaluation.world_folder import world_name
 from dreamenv.files import atomic_file
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.real import make_vector
@@ -87,11 +88,10 @@ class TrainAgentConfig(Config):
 
     @property
     def world_name(self) -> str:
-        """The name of the world model, or of its folder's run."""
+        """The name of the world model, as of its id or its folder."""
         if self.env is not None:
             return self.env.removeprefix(f"{NAMESPACE}/").removesuffix("-v0")
-        folder = Path(self.world_model or "").resolve()
-        return folder.parent.name if folder.name == "world_model" else folder.name
+        return world_name(Path(self.world_model or ""))
 
     @property
     def folder(self) -> AgentFolder:

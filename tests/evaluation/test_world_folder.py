@@ -32,4 +32,5 @@ def test_a_name_that_nothing_has_is_told_and_a_path_is_left_to_loading(
 
 def test_a_world_model_of_a_run_is_named_by_the_run(tmp_path: Path) -> None:
     assert world_name(tmp_path / "Pong" / "world_model") == "Pong"
+    assert world_name(tmp_path / "Pong" / "best") == "Pong-best"
     assert world_name(tmp_path / "Pong") == "Pong"

@@ -227,6 +227,7 @@ def test_settings_that_cannot_work_are_refused(
         ({"env": "Pong", "algo": "dqn"}, "runs/Pong-dqn"),
         ({"world_model": "worlds/Mine"}, "runs/Mine-ppo"),
         ({"world_model": "runs/Pong/world_model"}, "runs/Pong-ppo"),
+        ({"world_model": "runs/Pong/best"}, "runs/Pong-best-ppo"),
         ({"env": "Pong", "out": "there"}, "there"),
     ],
 )
