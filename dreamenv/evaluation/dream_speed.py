@@ -13,6 +13,7 @@ from dreamenv.config import Config
 from dreamenv.dream.core import Dream
 from dreamenv.errors import ConfigError
 from dreamenv.evaluation.dream_path import DreamPath
+from dreamenv.evaluation.peak_memory import telling_want_of_memory
 from dreamenv.evaluation.timing import Stopwatch, Timing, alternate
 
 MeasureMemory = Callable[[DreamPath, int], float | None]
@@ -157,14 +158,18 @@ def time_dreams(
         seconds: For how long, all paths together. What compiling takes comes on top.
         work: Of a frame.
         memory: Measures the memory of each path.
+
+    Raises:
+        DreamenvError: Memory does not suffice for so many dreams.
     """
-    stopwatch = Stopwatch.of(torch.device(path.device))
-    paths = [path, path.reference, *([path.eager] if path.compile else [])]
-    steps = [_stepping(each.open(num_envs)) for each in paths]
-    compile_seconds = stopwatch.seconds(steps[0]) if path.compile else None
-    fast, reference, *eager = alternate(steps, seconds, stopwatch)
-    # Afterwards: what is compiled for it is kept on the disk, and would not be compiled again.
-    measured = memory(path, num_envs), memory(path.reference, num_envs)
+    with telling_want_of_memory(num_envs):
+        stopwatch = Stopwatch.of(torch.device(path.device))
+        paths = [path, path.reference, *([path.eager] if path.compile else [])]
+        steps = [_stepping(each.open(num_envs)) for each in paths]
+        compile_seconds = stopwatch.seconds(steps[0]) if path.compile else None
+        fast, reference, *eager = alternate(steps, seconds, stopwatch)
+        # Afterwards: what is compiled for it is kept on the disk, and would not be compiled again.
+        measured = memory(path, num_envs), memory(path.reference, num_envs)
     return DreamSpeed.of(
         num_envs,
         fast,

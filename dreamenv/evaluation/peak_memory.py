@@ -6,8 +6,10 @@ have freed, and the libraries what they have prepared.
 
 import ctypes
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,9 +37,10 @@ def dream_memory(path: DreamPath, num_envs: int) -> float | None:
         Linux does.
 
     Raises:
-        DreamenvError: The process was killed, as where memory does not suffice.
+        DreamenvError: Memory does not suffice, or the process was killed, as for want of it.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    with telling_want_of_memory(num_envs), pool as process:
         measured = process.submit(_measure, path, num_envs, torch.get_num_threads())
         try:
             return measured.result()
@@ -46,6 +49,24 @@ def dream_memory(path: DreamPath, num_envs: int) -> float | None:
                 f"the process of {num_envs} dreams was killed, perhaps for want of memory; leave "
                 f"that number out of num_envs"
             ) from None
+
+
+@contextmanager
+def telling_want_of_memory(num_envs: int) -> Iterator[None]:
+    """Turns torch's error where memory does not suffice into one line of ours.
+
+    Args:
+        num_envs: How many dreams.
+
+    Raises:
+        DreamenvError: Memory does not suffice.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise DreamenvError(
+            f"memory does not suffice for {num_envs} dreams; leave that number out of num_envs"
+        ) from None
 
 
 def _measure(path: DreamPath, num_envs: int, threads: int) -> float | None:

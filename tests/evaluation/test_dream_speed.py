@@ -8,7 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamenv.dream.contexts import Contexts
-from dreamenv.errors import ConfigError
+from dreamenv.dream.core import Dream
+from dreamenv.errors import ConfigError, DreamenvError
 from dreamenv.evaluation import dream_path, dream_speed
 from dreamenv.evaluation.dream_path import DreamPath
 from dreamenv.evaluation.dream_speed import (
@@ -98,6 +99,18 @@ def test_compiling_is_timed_apart_and_stands_beside_the_eager_step(
     assert row.compile_seconds == 51.0
     assert row.eager_fps is not None
     assert (row.fps, row.eager_fps, row.reference_fps) == pytest.approx((4, 2, 1))
+
+
+@pytest.mark.parametrize(("owner", "name"), [(DreamPath, "open"), (Dream, "step")])
+def test_want_of_memory_is_told_in_one_line(
+    path: DreamPath, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(DreamenvError, match=r"^memory does not suffice for 3 dreams; leave .*$"):
+        time_dreams(path, 3, 1e-3, WORK, lambda *_: None)
 
 
 def test_flops_are_of_one_frame(path: DreamPath) -> None:

@@ -49,6 +49,18 @@ def test_where_the_system_does_not_tell_there_is_no_figure(
     assert peak_memory._measure(path, 1, torch.get_num_threads()) is None
 
 
+def test_want_of_memory_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failed:
+        def result(self) -> float:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *_: Failed())
+    with pytest.raises(DreamenvError, match=r"^memory does not suffice for 512 dreams; leave .*$"):
+        dream_memory(DreamPath(tmp_path, "cuda"), 512)
+
+
 def test_a_process_that_is_killed_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
