@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dreamenv.dream.contexts import Contexts
@@ -53,6 +54,22 @@ class NoWaiting(TorchDispatchMode):
         if waits:
             raise AssertionError(f"{func} waits for the device")
         return func(*args, **(kwargs or {}))
+
+
+class OnMPS(Tensor):
+    """Stands for a tensor of a device that has no float64."""
+
+    def double(self, *_: Any, **__: Any) -> Tensor:
+        raise TypeError("the MPS framework doesn't support float64")
+
+    def cpu(self, *_: Any, **__: Any) -> Tensor:
+        return self.as_subclass(Tensor)
+
+
+@pytest.fixture(scope="session")
+def on_mps() -> type[OnMPS]:
+    """What a tensor is made to be `as_subclass`, so that it knows no float64."""
+    return OnMPS
 
 
 @pytest.fixture(scope="session")

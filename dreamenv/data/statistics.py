@@ -44,7 +44,7 @@ def mean_squared_change(replay: Replay, device: torch.device | str) -> Tensor:
         InputError: There is no episode to train on.
     """
     _, squares, count = _sums(replay, device)
-    return (squares.double().mean(dim=0) / count).float().to(device)
+    return (squares.cpu().double().mean(dim=0) / count).float().to(device)  # MPS has no float64
 
 
 def _sums(replay: Replay, device: torch.device | str) -> tuple[Tensor, Tensor, int]:

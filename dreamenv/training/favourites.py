@@ -174,4 +174,4 @@ def _squared_errors(world_model: WorldModel, windows: Segments, seed: int) -> Te
         generator=generator,
     )
     errors = (frame.float() - windows.obs[:, -1].float()).square().mean(dim=(1, 2, 3))
-    return errors.double().cpu()
+    return errors.cpu().double()  # MPS has no float64

@@ -2,8 +2,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
-from dreamenv.data import Episode, Replay, change_std
+from dreamenv.data import Episode, Replay, change_std, statistics
 from dreamenv.data.statistics import mean_squared_change
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
@@ -51,3 +53,14 @@ def test_each_pixel_has_its_own_mean_squared_change(
     expected = np.concatenate(squares).mean(axis=(0, 1))  # over steps and channels
     measured = mean_squared_change(replay, "cpu")
     assert measured.numpy() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_device_needs_no_float64(
+    on_mps: type[Tensor], make_replay: MakeReplay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = make_replay(3, 20, 30)
+    expected = mean_squared_change(replay, "cpu")
+    total, squares, count = statistics._sums(replay, "cpu")
+    there = total.as_subclass(on_mps), squares.as_subclass(on_mps), count
+    monkeypatch.setattr(statistics, "_sums", lambda *_: there)
+    assert torch.equal(mean_squared_change(replay, "cpu"), expected)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,18 @@ def test_steps_are_favoured_in_proportion_to_their_error(played: Replay, lazy: W
     assert torch.allclose(probabilities[chosen], error / error.sum(), atol=1e-9)
     probabilities[chosen] = 0
     assert not probabilities.any()
+
+
+def test_a_device_needs_no_float64(
+    on_mps: type[Tensor], played: Replay, lazy: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, dream = favour_the_hardest(lazy, played, share=1.0), lazy.next_obs
+
+    def next_obs(*args: Tensor, **options: Any) -> Tensor:
+        return dream(*args, **options).as_subclass(on_mps)
+
+    monkeypatch.setattr(lazy, "next_obs", next_obs)
+    assert torch.equal(favour_the_hardest(lazy, played, share=1.0), expected)
 
 
 def test_the_rest_is_uniform(played: Replay, lazy: WorldModel) -> None:
