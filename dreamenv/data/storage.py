@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class Store(Protocol):
@@ -197,11 +198,28 @@ class FrameStore:
 def free_memory(device: torch.device) -> int:
     """Returns how many bytes of the device's memory can be had now.
 
-    On a CPU outside Linux, which has no such number at hand, it is the memory there is in all.
+    In a container it is no more than its limit leaves. On a CPU outside Linux, which has no such
+    number at hand, it is the memory there is in all.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if _MEMINFO.exists():
-        fields = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
-        return int(fields["MemAvailable"].removesuffix("kB")) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if not _MEMINFO.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    fields = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
+    available = int(fields["MemAvailable"].removesuffix("kB")) * 1024
+    left = _left_to_container()
+    return available if left is None else min(available, left)
+
+
+def _left_to_container() -> int | None:
+    """Returns how many bytes cgroup v2 lets this container have besides those in use, if it says.
+
+    As Kubernetes counts them, those of files that were not read of late are not in use.
+    """
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+    except (OSError, ValueError):  # there is no such file, or no limit: "max"
+        return None
+    stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    used = int((_CGROUP / "memory.current").read_text()) - int(stat["inactive_file"])
+    return max(0, limit - used)

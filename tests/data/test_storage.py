@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dreamenv.data import storage
 from dreamenv.data.storage import FrameStore, MappedStore, MemoryStore, Store, free_memory
 
 CPU = torch.device("cpu")
@@ -126,3 +127,27 @@ def test_the_mapped_file_has_no_name_that_a_kill_could_leave(tmp_path: Path) -> 
 
 def test_there_is_free_memory_to_speak_of() -> None:
     assert 2**20 < free_memory(CPU) < 2**50
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("1000000\n", 700_000),  # 400,000 in use but for 100,000 of files
+        ("350000\n", 50_000),
+        ("200000\n", 0),
+        ("100000000000\n", 2_048_000),  # more than the machine has
+        ("max\n", 2_048_000),
+        (None, 2_048_000),
+    ],
+)
+def test_the_limit_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: int
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    2000 kB\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.stat").write_text("anon 300000\ninactive_file 100000\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(storage, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(storage, "_CGROUP", tmp_path)
+    assert free_memory(CPU) == expected
