@@ -30,6 +30,7 @@ from dreamenv.training.training_config import TrainingConfig
 from dreamenv.zoo import RECIPES
 
 _TO_GO_ON = "run the same command to go on"
+_BEGUN_ANEW = "run the same command without --overwrite to go on"
 
 
 Kind = Literal["cpu", "gpu"]
@@ -179,12 +180,13 @@ def build_world(
     fits = config.fits(recipe)
     first, *others = fits if overwrite else _left(fits)
     resume = first.run_folder.config.exists() and not overwrite
-    check_plan(first, resume=resume, overwrite=overwrite)
+    check_plan(first, resume=resume, overwrite=overwrite, to_keep_both="another $DREAMENV_HOME")
     _collect(recipe, config.folder / "replay", console)
     for fit in others:
         # One of a world model that was made before would be gone on with after a stop.
         fit.run_folder.config.unlink(missing_ok=True)
-    fit_on = partial(fit_model, console=console, command=command, to_go_on=_TO_GO_ON)
+    to_go_on = _BEGUN_ANEW if overwrite else _TO_GO_ON
+    fit_on = partial(fit_model, console=console, command=command, to_go_on=to_go_on)
     tell = partial(_tell, console=console, config=config, fits=fits)
     tell(first)
     folder = fit_on(first, resume=resume, overwrite=overwrite)

@@ -55,4 +55,10 @@ def complete(run: TrainConfig, console: Console, command: str = "") -> TrainResu
     """
     if results_file(run).exists():
         return read_results(run)
-    return train(run, console, resume=run.run_folder.config.exists(), command=command)
+    return train(
+        run,
+        console,
+        resume=run.run_folder.config.exists(),
+        command=command,
+        to_go_on="run the same command to go on",
+    )

@@ -90,13 +90,16 @@ def fit_model(
     return folder
 
 
-def check_plan(config: FitModelConfig, *, resume: bool, overwrite: bool) -> None:
+def check_plan(
+    config: FitModelConfig, *, resume: bool, overwrite: bool, to_keep_both: str = "--name"
+) -> None:
     """Checks, without changing anything, that a world model can be fitted as configured.
 
     Args:
         config: What, and how.
         resume: Go on with the run that was begun in the folder.
         overwrite: Replace a run in the folder, and a world model of that name.
+        to_keep_both: What would name another place for the world model, in words.
 
     Raises:
         ConfigError: There is nothing to learn from, or the run was begun with other settings.
@@ -109,7 +112,8 @@ def check_plan(config: FitModelConfig, *, resume: bool, overwrite: bool) -> None
     is_taken = folder.exists() and any(folder.iterdir())
     if is_taken and not (resume or overwrite):
         raise FormatError(
-            f"{folder} is there already; add --overwrite to replace it, or --name to keep both"
+            f"{folder} is there already; add --overwrite to replace it, or {to_keep_both} to keep "
+            f"both"
         )
     needed = [] if config.dataset is None else [Path(config.dataset)]
     if config.begin_with is not None:

@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
+    to_go_on: str = "add --resume to go on",
 ) -> TrainResults:
     """Runs Algorithm 1 of Alonso et al. (2024), or goes on with it.
 
@@ -82,6 +83,7 @@ def train(
         resume: Go on with the run that was begun in the folder.
         overwrite: Replace a run in the folder.
         command: The command line, for the model cards.
+        to_go_on: What is to be done where it was stopped, in words.
 
     Raises:
         Stopped: SIGINT or SIGTERM came; what is needed to go on was kept.
@@ -107,9 +109,9 @@ def train(
             run.begin(config)
         loop: RealLoop | _Loop
         if config.real:
-            loop = RealLoop(config, environment, console, stop)
+            loop = RealLoop(config, environment, console, stop, to_go_on)
         else:
-            loop = _Loop(config, environment, console, stop, command, lead)
+            loop = _Loop(config, environment, console, stop, command, to_go_on, lead)
         try:
             loop.go()
             results = loop.finish()
@@ -137,10 +139,12 @@ class _Loop:
         console: Console,
         stop: StopRequest,
         command: str,
+        to_go_on: str,
         lead: Lead,
     ) -> None:
         self._config, self._environment = config, environment
         self._console, self._stop, self._command = console, stop, command
+        self._to_go_on = to_go_on
         self._lead = lead
         self._run = config.run_folder
         self._device = lead.ranks.device(config.device)
@@ -290,7 +294,7 @@ class _Loop:
             raise Stopped(self._how_to_go_on())
 
     def _how_to_go_on(self) -> str:
-        return f"stopped in epoch {self._progress.epoch}: add --resume to go on"
+        return f"stopped in epoch {self._progress.epoch}: {self._to_go_on}"
 
     def _begin_to_learn(self) -> Learning:
         return LedLearning(

@@ -45,6 +45,7 @@ class RealLoop:
         environment: The real game.
         console: Where progress is shown.
         stop: Asked after every training step, and in tests.
+        to_go_on: What is to be done where it was stopped, in words.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class RealLoop:
         environment: EnvironmentSpec,
         console: Console,
         stop: StopRequest,
+        to_go_on: str,
     ) -> None:
         self._config, self._environment = config, environment
-        self._console, self._stop = console, stop
+        self._console, self._stop, self._to_go_on = console, stop, to_go_on
         self._run = config.run_folder
         self._device = resolve_device(config.device)
         self._games = RealGames(environment, config.imagination.num_envs, config.seed)
@@ -145,7 +147,7 @@ class RealLoop:
             raise Stopped(self._how_to_go_on())
 
     def _how_to_go_on(self) -> str:
-        return f"stopped after {self._games.steps:,} real steps: add --resume to go on"
+        return f"stopped after {self._games.steps:,} real steps: {self._to_go_on}"
 
     def _save_agent(self, folder: Path) -> None:
         architecture, environment = self._agent.architecture, self._environment

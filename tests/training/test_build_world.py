@@ -170,7 +170,7 @@ def test_making_it_anew_goes_on_from_the_first_fit(
     config = replace(config, steps=2)
     with monkeypatch.context() as patched:
         patched.setattr("dreamenv.training.fit_model.stop_on_signal", always_stopping)
-        with pytest.raises(Stopped, match=r"stopped at step 1 of 2: run the same command"):
+        with pytest.raises(Stopped, match=r"stopped at step 1 of 2: run the same command without"):
             build(config, overwrite=True)
     build(config)
     fit = WorldModel.load(tmp_path / "home" / "CatchTwice").origin.fit
@@ -235,7 +235,7 @@ def test_stopped_anywhere_it_goes_on_with_the_same_command(
 
         with monkeypatch.context() as patched:
             patched.setattr(f"dreamenv.training.{module}.stop_on_signal", Request)
-            with pytest.raises(Stopped):
+            with pytest.raises(Stopped, match=r"run the same command to go on$"):
                 build(config)
             stops += 1
     assert stops == 2 + len(fits)
@@ -272,7 +272,7 @@ def test_a_world_model_that_is_there_is_not_replaced_unasked(
 ) -> None:
     (tmp_path / "home" / "Catch").mkdir(parents=True)
     (tmp_path / "home" / "Catch" / "config.json").touch()
-    with pytest.raises(FormatError, match="is there already; add --overwrite"):
+    with pytest.raises(FormatError, match=r"is there already; .*, or another \$DREAMENV_HOME to"):
         build(config)
     assert not config.folder.exists()
 

@@ -26,6 +26,7 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.real import RealVectorEnv
 from dreamenv.training import checkpoint, loop_report
 from dreamenv.training.actor_critic import ActorCriticTrainer, ActorCriticTrainingConfig
+from dreamenv.training.completion import complete
 from dreamenv.training.experience import Experience
 from dreamenv.training.loop import train
 from dreamenv.training.loop_config import ScheduleConfig, TrainConfig
@@ -224,6 +225,12 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
         interrupt(partial(run, config), owner, name, call, ask_to_stop)
     run(config, resume=True)
     assert_same_runs(whole, config)
+
+
+def test_what_is_to_be_completed_is_gone_on_with_by_the_same_command(config: TrainConfig) -> None:
+    completing = partial(complete, config, Console(file=io.StringIO()))
+    with pytest.raises(Stopped, match=r"stopped in epoch 1: run the same command to go on$"):
+        interrupt(completing, Experience, "_step", 30, ask_to_stop)
 
 
 def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:

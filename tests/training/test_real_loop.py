@@ -279,6 +279,12 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
     assert_same_runs(whole, config)
 
 
+def test_what_is_to_be_completed_is_gone_on_with_by_the_same_command(config: TrainConfig) -> None:
+    completing = partial(complete, config, Console(file=io.StringIO()))
+    with pytest.raises(Stopped, match=r"18 real steps: run the same command to go on$"):
+        interrupt(completing, RealGames, "step", 3, ask_to_stop)
+
+
 def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
     with pytest.raises(FormatError, match="leave out --resume"):
         run(config, resume=True)

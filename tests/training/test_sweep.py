@@ -194,7 +194,7 @@ def test_a_signal_stops_the_runs_and_they_go_on(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="with 0 of 2 runs finished: run the same command again"):
         do(begun, waiting, config=replace(LOCAL, cpus=2.0))
     asker.join()
-    assert "\nstopped in epoch 1: add --resume to go on" in log(begun)
+    assert "\nstopped in epoch 1: run the same command to go on" in log(begun)
     assert not waiting.run_folder.path.exists()
     assert do(begun)[0] == ()
     assert read_results(begun).real_steps == begun.schedule.steps
