@@ -30,17 +30,31 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             beside.write_bytes(written.getbuffer())
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Reads a checkpoint; None where there is none. Nothing in it can run code.
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Reads a checkpoint, its tensors on the CPU; None where there is none.
+
+    Nothing in it can run code. What takes in its state moves that to its own device.
 
     Raises:
         FormatError: The file is damaged.
+        DreamenvError: The disk does not let it be read.
     """
-    if not path.exists():
-        return None
+    with naming_disk_errors(path):
+        if not path.exists():
+            return None
+        # Reading from the disk itself, torch.load takes the system's errors for damage.
+        written = io.BytesIO(path.read_bytes())
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(written, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make torch's reader raise a dozen kinds
+        if _is_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path} is damaged ({reason}); delete it to start over") from None
     return state
+
+
+def _is_of_memory(error: Exception) -> bool:
+    # What torch raises of a CPU's memory has no class of its own.
+    kinds = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

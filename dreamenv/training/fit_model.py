@@ -153,7 +153,7 @@ class _Fit:
             config.seed,
             only_choices=config.only_choices,
         )
-        state = load_checkpoint(self._run.checkpoint, device)
+        state = load_checkpoint(self._run.checkpoint)
         if state is not None:
             self._check_same_data(state["data"])
             self._trainer.load_state_dict(state["trainer"])

@@ -270,7 +270,7 @@ class _Follower:
 
     def _load_checkpoint(self, learning: Learning) -> None:
         path = self._config.run_folder.checkpoint
-        state = load_checkpoint(path, self._device)
+        state = load_checkpoint(path)
         if state is None:
             raise FormatError(
                 f"{path} is not there for rank {self._ranks.rank}; put the run on a disk that all "

@@ -149,13 +149,17 @@ class _Loop:
         self._run = config.run_folder
         self._device = lead.ranks.device(config.device)
         self._replay = Replay.open_or_create(self._run.replay, environment, held_out_every=None)
+        state = load_checkpoint(self._run.checkpoint)
+        if state is None:
+            self._replay.truncate(0)  # what was collected for a checkpoint that is gone
         self._experience = Experience(self._replay, seed=config.seed)
         torch.manual_seed(config.seed)
         self._world_model = WorldModel(architecture(config, environment)).to(self._device)
         self._agent = make_loop_agent(config, environment, self._device)
         self._progress = Progress()
         self._learning: Learning | None = None
-        self._restore()
+        if state is not None:
+            self._restore(state)
         self._report = LoopReport(
             config, environment, console, stop, self._how_to_go_on, self._training_steps
         )
@@ -320,10 +324,7 @@ class _Loop:
             state["learning"] = self._learning.state_dict()
         save_checkpoint(self._run.checkpoint, state)
 
-    def _restore(self) -> None:
-        state = load_checkpoint(self._run.checkpoint, self._device)
-        if state is None:
-            return
+    def _restore(self, state: dict[str, Any]) -> None:
         self._progress = Progress.from_dict(state["progress"], str(self._run.checkpoint))
         self._experience.load_state_dict(state["experience"])
         if state["learning"] is None:

@@ -168,7 +168,7 @@ class RealLoop:
         save_checkpoint(self._run.checkpoint, state)
 
     def _restore(self) -> None:
-        state = load_checkpoint(self._run.checkpoint, self._device)
+        state = load_checkpoint(self._run.checkpoint)
         if state is None:
             return
         self._progress = RealProgress.from_dict(state["progress"], str(self._run.checkpoint))

@@ -139,7 +139,10 @@ class RolloutCollector:
         """Goes on where `state_dict` was taken."""
         self._generator.set_state(state["generator"].cpu())
         mine = self._dream.share.of
-        self._memory = LSTMState(**{name: mine(rows) for name, rows in state["memory"].items()})
+        memory = {name: mine(rows) for name, rows in state["memory"].items()}
+        self._memory = LSTMState(
+            **{name: rows.to(self._dream.device) for name, rows in memory.items()}
+        )
         dream = {name: mine(rows) for name, rows in state["dream"].items()}
         self._dream.restore(DreamState(**dream))
         self._dream.generator.set_state(state["dream_generator"].cpu())

@@ -280,7 +280,7 @@ def _load_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
         agent._last_episode_starts = state["starts"].cpu().numpy()
     if state["memory"] is not None:
         kind = type(agent._last_lstm_states)  # type: ignore[attr-defined]
-        memory = kind(*(tuple(pair) for pair in state["memory"]))
+        memory = kind(*(tuple(x.to(agent.device) for x in pair) for pair in state["memory"]))
         agent._last_lstm_states = memory  # type: ignore[attr-defined]
     if (buffer := _buffer(agent)) is not None:
         _load_buffer_state(buffer, state["buffer"])

@@ -26,7 +26,6 @@ from .levels import ACTOR_CRITIC, NUM_ACTIONS, SHAPE, AddingCritic, LevelWorld, 
 TinyModel = Callable[..., WorldModel]
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-CPU = torch.device("cpu")
 CONFIG = ActorCriticTrainingConfig(
     steps=60,
     num_envs=16,
@@ -204,7 +203,7 @@ def test_gone_on_with_from_a_checkpoint_it_is_the_same_to_the_bit(
 
     again = trainer_of(world, contexts, config, seed=9, horizon=3)
     course(again, 1)
-    state = load_checkpoint(path, CPU)
+    state = load_checkpoint(path)
     assert state is not None
     again.load_state_dict(state)
     assert again.step_count == 3

@@ -13,7 +13,6 @@ from torch import Tensor
 from dreamenv.errors import DreamenvError, FormatError
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 
-CPU = torch.device("cpu")
 FULL_DEVICE = Path("/dev/full")
 
 
@@ -46,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_checkpoint_comes_back_as_it_was(path: Path) -> None:
     state = some_state()
     save_checkpoint(path, state)
-    loaded = load_checkpoint(path, CPU)
+    loaded = load_checkpoint(path)
     assert loaded is not None
     assert loaded["step_count"] == 7
     assert loaded["nothing"] is None
@@ -62,13 +61,13 @@ def test_a_checkpoint_comes_back_as_it_was(path: Path) -> None:
 
 
 def test_where_there_is_none_there_is_none(path: Path) -> None:
-    assert load_checkpoint(path, CPU) is None
+    assert load_checkpoint(path) is None
 
 
 def test_the_next_checkpoint_replaces_the_last(path: Path) -> None:
     save_checkpoint(path, {"step_count": 1})
     save_checkpoint(path, {"step_count": 2})
-    assert load_checkpoint(path, CPU) == {"step_count": 2}
+    assert load_checkpoint(path) == {"step_count": 2}
     assert [file.name for file in path.parent.iterdir()] == ["trainer.pt"]
 
 
@@ -78,7 +77,7 @@ def test_a_truncated_file_is_named(path: Path) -> None:
     for length in (*range(0, 64, 3), *range(64, len(whole), 97), len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(FormatError, match=r"trainer\.pt is damaged .*; delete it") as error:
-            load_checkpoint(path, CPU)
+            load_checkpoint(path)
         assert "\n" not in str(error.value)
 
 
@@ -89,7 +88,35 @@ def test_whatever_bytes_are_there_the_file_is_named(path: Path) -> None:
     for length in rng.integers(1, 60, 200):
         path.write_bytes(rng.bytes(length))
         with pytest.raises(FormatError, match=r"trainer\.pt is damaged"):
-            load_checkpoint(path, CPU)
+            load_checkpoint(path)
+
+
+def test_what_the_disk_does_not_let_be_read_is_not_called_damaged(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(DreamenvError, match=r"trainer\.pt: Is a directory; name another") as error:
+        load_checkpoint(path)
+    assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
+def test_what_memory_does_not_hold_is_not_called_damaged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, full: Exception
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise full
+
+    save_checkpoint(path, some_state())
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(full)) as error:
+        load_checkpoint(path)
+    assert error.value is full
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -102,7 +129,7 @@ def test_nothing_in_it_is_run(path: Path, tmp_path: Path, zipped: bool) -> None:
     else:
         path.write_bytes(pickle.dumps(state))
     with pytest.raises(FormatError, match="is damaged"):
-        load_checkpoint(path, CPU)
+        load_checkpoint(path)
     assert not (tmp_path / "made").exists()
 
 
@@ -124,4 +151,4 @@ def test_a_full_disk_is_told_in_one_line_and_keeps_the_checkpoint_before(
     with pytest.raises(DreamenvError, match=r"trainer\.pt: the disk is full") as error:
         save_checkpoint(path, some_state())
     assert "\n" not in str(error.value)
-    assert load_checkpoint(path, CPU) == {"step_count": 1}
+    assert load_checkpoint(path) == {"step_count": 1}

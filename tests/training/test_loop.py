@@ -227,6 +227,16 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
     assert_same_runs(whole, config)
 
 
+def test_without_its_checkpoint_it_starts_over_to_the_same_numbers(
+    config: TrainConfig, whole: TrainConfig
+) -> None:
+    with pytest.raises(Killed):
+        interrupt(partial(run, config), WorldModelTrainer, "step", 8, kill)
+    config.run_folder.checkpoint.unlink()
+    run(config, resume=True)
+    assert_same_runs(whole, config)
+
+
 def test_what_is_to_be_completed_is_gone_on_with_by_the_same_command(config: TrainConfig) -> None:
     completing = partial(complete, config, Console(file=io.StringIO()))
     with pytest.raises(Stopped, match=r"stopped in epoch 1: run the same command to go on$"):

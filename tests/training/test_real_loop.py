@@ -272,7 +272,7 @@ def test_asked_to_stop_it_goes_on_to_the_same_numbers(
     run(whole)
     with pytest.raises(Stopped, match=f"^stopped after {steps} real steps: add --resume to go on"):
         interrupt(partial(run, config), owner, name, call, ask_to_stop)
-    state = checkpoint.load_checkpoint(config.run_folder.checkpoint, torch.device("cpu"))
+    state = checkpoint.load_checkpoint(config.run_folder.checkpoint)
     assert state is not None
     assert state["games"]["steps"] == steps
     run(config, resume=True)

@@ -86,7 +86,7 @@ def test_gone_on_with_from_a_checkpoint_the_weights_are_the_same_to_the_bit(
     other = tiny_model("change", seed=1)
     again = WorldModelTrainer(other, config, CPU, seed=9)
     batches_again = Batches(played, other, config, CPU, seed=9)
-    state = load_checkpoint(path, CPU)
+    state = load_checkpoint(path)
     assert state is not None
     again.load_state_dict(state["trainer"])
     batches_again.load_state_dict(state["batches"])
