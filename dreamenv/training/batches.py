@@ -25,6 +25,9 @@ class Batches:
         config: How.
         device: Where the batches are wanted.
         seed: Of the random numbers.
+
+    Raises:
+        ConfigError: The segments of the heads are too short to be dreamt.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Batches:
     ) -> None:
         denoiser = world_model.config.denoiser
         context_length = denoiser.context_length
+        check_dreamt_length(config, context_length)
         draw = functools.partial(SegmentSampler, replay, device=device, weights=config.quarters)
         self._config = config
         self._drawn = self._favoured_at = 0
@@ -75,12 +79,6 @@ class Batches:
             None if side is None else Cropper(replay, side, denoiser.multiple, device, seed + add)
             for side, add in ((config.crop, 3), (config.unrolled_crop, 4))
         )
-        if config.dreamt_for_heads > 0 and config.reward_end_length <= context_length:
-            raise ConfigError(
-                f"reward_end_length is {config.reward_end_length}, and the context "
-                f"{context_length} frames: nothing is left to dream; make it longer, or "
-                f"reward_end_dreamt 0"
-            )
         self._dreamt: DreamtPast | None = None
         if config.unrolled_crop is not None or config.dreamt_for_heads > 0:
             usual_change = mean_squared_change(replay, device).mean().item()
@@ -163,3 +161,16 @@ class Batches:
             self._beside.load_state_dict(state["beside"])
         self._denoiser.load_state_dict(state["denoiser"])
         self._reward_end.load_state_dict(state["reward_end"])
+
+
+def check_dreamt_length(config: TrainingConfig, context_length: int) -> None:
+    """Checks that segments that are to be dreamt for the heads are longer than a context.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if config.dreamt_for_heads > 0 and config.reward_end_length <= context_length:
+        raise ConfigError(
+            f"reward_end_length is {config.reward_end_length}, and the context {context_length} "
+            f"frames: nothing is left to dream; make it longer, or reward_end_dreamt 0"
+        )

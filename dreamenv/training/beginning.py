@@ -68,17 +68,30 @@ def _begin_with(model: WorldModel, folder: Path) -> None:
 
 
 def check_networks(config: FitModelConfig, environment: EnvironmentSpec) -> None:
-    """Checks that what is to be fitted goes with the frames.
+    """Checks that what is to be fitted goes with the frames and the actions.
 
     Raises:
-        ConfigError: The networks, or the squares they learn from, are too large for them.
+        ConfigError: The networks, or the squares they learn from, are too large for them, or the
+            world model to begin with has others.
     """
+    if config.begin_with is not None:
+        _check_same_game(config.begin_with, environment)
     with skeleton():
         WorldModel(architecture(config, environment))
     _, height, width = environment.obs_shape
     for size in (config.training.crop, config.training.unrolled_crop):
         if size is not None:
             check_crop(size, height, width)
+
+
+def _check_same_game(begin_with: str, environment: EnvironmentSpec) -> None:
+    known, _ = read_description(world_folder(begin_with))
+    if (known.obs_shape, known.num_actions) != (environment.obs_shape, environment.num_actions):
+        raise ConfigError(
+            f"{begin_with} has frames {list(known.obs_shape)} and {known.num_actions} actions, "
+            f"{environment.id} {list(environment.obs_shape)} and {environment.num_actions}; begin "
+            f"with a world model of the same, or with fresh weights"
+        )
 
 
 def check_beginning(config: FitModelConfig) -> None:

@@ -19,6 +19,7 @@ from dreamenv.models.world_model import WorldModel
 from dreamenv.progress import format_seconds
 from dreamenv.real import make_vector
 from dreamenv.registration import home
+from dreamenv.training.beginning import check_networks
 from dreamenv.training.dreamt_past import DreamtPast
 from dreamenv.training.fit_config import FitModelConfig, architecture
 from dreamenv.training.fit_model import check_plan
@@ -45,6 +46,7 @@ def dry_run(
     device = resolve_device(config.device)
     table = Table("what", "how much", title=f"fit-model: {config.world_name}")
     environment, collecting = _plan_data(config, table)
+    check_networks(config, environment)
     model = WorldModel(architecture(config, environment))
     for part in ("denoiser", "reward_end"):
         count = sum(parameter.numel() for parameter in model.get_submodule(part).parameters())

@@ -25,7 +25,7 @@ from dreamenv.files import atomic_file
 from dreamenv.models.world_model import Origin
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
-from dreamenv.training.batches import Batches
+from dreamenv.training.batches import Batches, check_dreamt_length
 from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.favourites import favour_by_weight, favour_the_hardest
@@ -102,11 +102,15 @@ def check_plan(
         to_keep_both: What would name another place for the world model, in words.
 
     Raises:
-        ConfigError: There is nothing to learn from, or the run was begun with other settings.
+        ConfigError: There is nothing to learn from, the run was begun with other settings, or
+            some do not go together.
+        InputError: There is no function of a name that is given.
         FormatError: What would be written is there already.
     """
     check_source(config)
     check_beginning(config)
+    check_dreamt_length(config.training, config.denoiser.context_length)
+    _check_functions(config)
     run, folder = config.run_folder, home() / config.world_name
     run.check(config, resume=resume, overwrite=overwrite)
     is_taken = folder.exists() and any(folder.iterdir())
@@ -121,6 +125,13 @@ def check_plan(
     for path in needed:
         if overwrite and run.path.resolve() in path.resolve().parents:
             raise FormatError(f"{path} is in the run that --overwrite would remove; add --out")
+
+
+def _check_functions(config: FitModelConfig) -> None:
+    if config.training.favourites is not None:
+        load_function(config.training.favourites, _FAVOURITES)
+    if config.contexts_by not in (BY_STEP, BY_EPISODE):
+        load_function(config.contexts_by, _CONTEXTS_BY)
 
 
 class _Fit:

@@ -17,6 +17,7 @@ from dreamenv.models.skeleton import skeleton
 from dreamenv.models.world_model import Origin, WorldModel
 from dreamenv.progress import ProgressBar, say
 from dreamenv.real import describe
+from dreamenv.training.batches import check_dreamt_length
 from dreamenv.training.checkpoint import load_checkpoint, save_checkpoint
 from dreamenv.training.experience import Experience
 from dreamenv.training.following import Lead, LedLearning, check_shares, follow, leading
@@ -125,6 +126,7 @@ def _check_networks(config: TrainConfig, environment: EnvironmentSpec) -> None:
     """Makes what a run begins with, so that what cannot be made removes no run before it."""
     make_loop_agent(config, environment, torch.device("cpu"))
     if not config.real:
+        check_dreamt_length(config.world_model, config.denoiser.context_length)
         with skeleton():
             WorldModel(architecture(config, environment))
 

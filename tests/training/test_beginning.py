@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from dreamenv.data import Replay
+from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.models.world_model import Origin, WorldModel
-from dreamenv.training.beginning import check_beginning, first_model, how_it_was_fit_before
+from dreamenv.training.beginning import (
+    check_beginning,
+    check_networks,
+    first_model,
+    how_it_was_fit_before,
+)
 from dreamenv.training.fit_config import FitModelConfig
 
 TinyModel = Callable[..., WorldModel]
@@ -154,6 +160,16 @@ def test_other_networks_are_refused(
 def test_a_world_model_that_is_not_there_is_named(config: FitModelConfig, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="nowhere"):
         check_beginning(replace(config, begin_with=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize("other", [{"obs_shape": (3, 32, 32)}, {"action_meanings": ("stay",)}])
+def test_a_world_model_of_another_game_is_refused(
+    config: FitModelConfig, fitted: Path, catch: EnvironmentSpec, other: dict[str, Any]
+) -> None:
+    asked = replace(config, begin_with=str(fitted))
+    check_networks(asked, catch)
+    with pytest.raises(ConfigError, match=r"has frames \[3, 16, 16\] and 3 actions, Test/Catch-v0"):
+        check_networks(asked, replace(catch, **other))
 
 
 def test_how_the_one_before_was_fitted_is_known(config: FitModelConfig, fitted: Path) -> None:

@@ -2,6 +2,7 @@ import io
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +197,21 @@ def test_neither_a_run_nor_a_world_model_is_replaced_unasked(
 
 
 def test_what_cannot_be_fitted_removes_no_run(
-    make_noise: MakeNoise, config: FitModelConfig
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
 ) -> None:
     make_noise()
     fit(config)
     fitted = config.run_folder.world_model
     before = (fitted / "world_model.safetensors").read_bytes()
-    cropped = replace(config.training, crop=17, single_steps=1)
+    learning = partial(replace, config.training)
+    stranger = str(tmp_path / "stranger")
+    WorldModel(replace(WorldModel.load(fitted).config, num_actions=3)).save(stranger)
     for problem, other in (
-        ("crop is 17; the frames are", replace(config, training=cropped)),
+        ("crop is 17; the frames are", replace(config, training=learning(crop=17, single_steps=1))),
+        ("nothing is left to dream", replace(config, training=learning(reward_end_dreamt=0.5))),
+        ("^favourites 'typo' cannot be", replace(config, training=learning(favourites="typo"))),
+        ("^contexts_by 'typo:f' cannot be", replace(config, contexts_by="typo:f")),
+        (r"stranger has frames .* and 3 actions", replace(config, begin_with=stranger)),
         ("is in the run that --overwrite would", replace(config, begin_with=str(fitted))),
     ):
         with pytest.raises(DreamenvError, match=problem):

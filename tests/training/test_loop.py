@@ -261,8 +261,10 @@ def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
 def test_what_cannot_be_made_removes_no_run(config: TrainConfig) -> None:
     run(config)
     first = (config.run_folder.results).read_text()
+    too_short = replace(config.world_model, reward_end_dreamt=0.5, reward_end_length=2)
     for problem, settings in (
         ("frames of 2x2 pixels", {"size": (2,)}),
+        ("nothing is left to dream", {"world_model": too_short}),
         ("rollouts of 1 step", {"agent": "ppo", "imagination": ONE_STEP, "frame_stack": 1}),
     ):
         with pytest.raises(ConfigError, match=problem):
