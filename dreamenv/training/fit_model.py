@@ -35,7 +35,7 @@ from dreamenv.training.named_function import load_function
 from dreamenv.training.source import check_source, obtain_replay
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
 from dreamenv.training.validation import Validation, side_by_side, validate
-from dreamenv.training.world_model import Losses, WorldModelTrainer
+from dreamenv.training.world_model import Losses, WorldModelTrainer, check_converges
 
 _STEPS_A_LOG = 10
 _FAVOURITES, _CONTEXTS_BY = "favourites", "contexts_by"  # the settings that name a function
@@ -154,6 +154,7 @@ class _Fit:
         self._command = command
         self._to_go_on = to_go_on
         self._validation: Validation | None = None
+        self._last_loss: torch.Tensor | None = None
         self._waited = self._spent = 0.0
         world_model = first_model(config, replay, device)
         self._batches = Batches(replay, world_model, config.training, device, config.seed)
@@ -210,6 +211,7 @@ class _Fit:
                 if step % _STEPS_A_LOG == 0 or step == total:
                     # Reading the losses waits for the device: only then is the time known.
                     bar.update(step, _log(writer, step, recent))
+                    check_converges(self._last_loss, step)
                     recent.clear()
                     self._spent += time.perf_counter() - started
                     started = time.perf_counter()
@@ -309,9 +311,12 @@ class _Fit:
         before = time.perf_counter()
         batches = self._batches.draw()
         self._waited += time.perf_counter() - before
-        return self._trainer.step(*batches)
+        losses = self._trainer.step(*batches)
+        self._last_loss = losses.denoiser
+        return losses
 
     def _save_checkpoint(self) -> None:
+        check_converges(self._last_loss, self._trainer.step_count)
         state: dict[str, Any] = {
             "trainer": self._trainer.state_dict(),
             "batches": self._batches.state_dict(),
@@ -329,12 +334,14 @@ class _Fit:
         with atomic_file(self._run.evaluation / f"step-{step:06d}.png") as beside:
             imageio.imwrite(beside, picture.permute(1, 2, 0).numpy(), extension=".png")
         with atomic_file(self._run.evaluation / f"step-{step:06d}.json") as beside:
-            beside.write_text(json.dumps(self._validation.to_dict(), indent=2) + "\n")
+            text = json.dumps(self._validation.to_dict(), indent=2, allow_nan=False)
+            beside.write_text(text + "\n")
         writer.add_image("validation/real_above_dreamt", picture, step)
         if self._validation.psnr is not None:
             writer.add_scalar("validation/psnr", self._validation.psnr, step)
         for level, loss in self._validation.losses:
-            writer.add_scalar(f"validation/denoising_loss_at_{level:.3g}", loss, step)
+            if loss is not None:
+                writer.add_scalar(f"validation/denoising_loss_at_{level:.3g}", loss, step)
         say(self._console, f"step {step}: next frame, PSNR {format_psnr(self._validation)}")
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from dreamenv.config import Config
 from dreamenv.data import Replay
@@ -30,6 +31,7 @@ from dreamenv.training.model_card import CARD_FILE, model_card
 from dreamenv.training.ranks import Ranks
 from dreamenv.training.real_loop import RealLoop
 from dreamenv.training.stopping import Stopped, StopRequest, stop_on_signal
+from dreamenv.training.world_model import check_converges
 
 Phase = Literal["collect", "world_model", "agent", "test"]
 _NEXT: dict[Phase, Phase] = {"collect": "world_model", "world_model": "agent", "agent": "test"}
@@ -160,6 +162,7 @@ class _Loop:
         self._agent = make_loop_agent(config, environment, self._device)
         self._progress = Progress()
         self._learning: Learning | None = None
+        self._last_loss: Tensor | None = None
         if state is not None:
             self._restore(state)
         self._report = LoopReport(
@@ -233,7 +236,12 @@ class _Loop:
     def _fit(self, bar: ProgressBar) -> None:
         first = self._config.world_model.steps
         steps = first if self._progress.epoch == 1 else self._config.schedule.world_model_steps
-        self._repeat(self._learn.fit_step, steps, "world_model", bar)
+        self._repeat(self._fit_step, steps, "world_model", bar)
+
+    def _fit_step(self) -> Figures:
+        figures = self._learn.fit_step()
+        self._last_loss = figures["denoiser"]
+        return figures
 
     def _train_agent(self, bar: ProgressBar) -> None:
         first = self._config.imagination.steps
@@ -271,6 +279,7 @@ class _Loop:
             if done % _STEPS_A_LOG == 0 or done == steps:
                 figures = self._report.log(self._training_steps, name, recent)
                 bar.update(self._training_steps, f"{self._where()}, {figures}")
+                check_converges(self._last_loss, self._training_steps)
                 recent.clear()
             self._leave_if_asked()
             if done % self._config.checkpoint_every == 0:
@@ -314,6 +323,7 @@ class _Loop:
         )
 
     def _save_checkpoint(self) -> None:
+        check_converges(self._last_loss, self._training_steps)
         state: dict[str, Any] = {
             "progress": self._progress.to_dict(),
             "experience": self._experience.state_dict(),

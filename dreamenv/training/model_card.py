@@ -84,7 +84,10 @@ def figures(validation: Validation) -> list[tuple[str, str]]:
     """Returns the figures of a validation as labels and values to print."""
     rows = [("next frame, PSNR", format_psnr(validation))]
     rows += [
-        (f"denoising loss at σ = {level:.3g}", f"{loss:.4f}" if validation.frames else "-")
+        (
+            f"denoising loss at σ = {level:.3g}",
+            f"{loss:.4f}" if validation.frames and loss is not None else "-",
+        )
         for level, loss in validation.losses
     ]
     named = zip(("reward -1", "reward 0", "reward 1"), validation.rewards, strict=True)

@@ -29,7 +29,8 @@ class Validation(Config):
     Attributes:
         frames: How many frames were denoised for the next two.
         losses: The denoising loss at noise levels σ, of those that were trained: at the start of
-            sampling, or two, one and no standard deviations of log σ off its mean.
+            sampling, or two, one and no standard deviations of log σ off its mean. None where it
+            is no number, or infinite.
         psnr: Of the next frame, in dB: the mean squared error is pooled over the frames. None
             where every frame was right to the byte, or none was denoised.
         rewards: For the reward signs -1, 0 and 1, taking the likeliest.
@@ -37,7 +38,7 @@ class Validation(Config):
     """
 
     frames: int
-    losses: tuple[tuple[float, float], ...]
+    losses: tuple[tuple[float, float | None], ...]
     psnr: float | None
     rewards: tuple[Detection, Detection, Detection]
     end: Detection
@@ -117,7 +118,7 @@ def _spread(batches: Iterator[Segments], replay: Replay, max_frames: int) -> lis
 @torch.no_grad()
 def _losses_by_level(
     world_model: WorldModel, batches: list[Segments], generator: torch.Generator
-) -> tuple[tuple[float, float], ...]:
+) -> tuple[tuple[float, float | None], ...]:
     denoiser, config = world_model.denoiser, world_model.config.denoiser
     levels = _trained_levels(config)
     totals = [0.0] * len(levels)
@@ -136,9 +137,8 @@ def _losses_by_level(
             )
             totals[index] += losses.denoising.item() * len(obs)
     count = sum(len(batch.obs) for batch in batches)
-    return tuple(
-        (level, total / max(1, count)) for (level, _), total in zip(levels, totals, strict=True)
-    )
+    means = [total / max(1, count) if math.isfinite(total) else None for total in totals]
+    return tuple((level, mean) for (level, _), mean in zip(levels, means, strict=True))
 
 
 def _trained_levels(config: DenoiserConfig) -> list[tuple[float, bool]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dreamenv.data import Replay, Segments, change_std
 from dreamenv.devices import computes_in_bf16
-from dreamenv.errors import InputError
+from dreamenv.errors import ConfigError, InputError
 from dreamenv.models.compiling import compile_network
 from dreamenv.models.denoiser import DenoiserLosses
 from dreamenv.models.frames import to_float
@@ -166,6 +166,24 @@ class WorldModelTrainer:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._model.bf16)
+
+
+def check_converges(denoiser: Tensor | None, step: int) -> None:
+    """Checks that a fit has not diverged: there is no way back from weights that are no numbers.
+
+    Args:
+        denoiser: The loss of the denoiser when it last learned; None where it has not.
+        step: The training step that it has come to.
+
+    Raises:
+        ConfigError: The loss is no number, or infinite.
+    """
+    if denoiser is None or denoiser.isfinite():
+        return
+    raise ConfigError(
+        f"the fit has diverged by step {step}: the loss of the denoiser is {denoiser.item()}; begin"
+        f" anew with a lower denoiser_optimiser.learning_rate: the last checkpoint is kept"
+    )
 
 
 def measure_change(world_model: WorldModel, replay: Replay, device: torch.device) -> None:

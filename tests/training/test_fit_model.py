@@ -22,6 +22,7 @@ from dreamenv.models.denoiser_config import DenoiserConfig
 from dreamenv.models.reward_end import RewardEndConfig
 from dreamenv.models.world_model import WorldModel
 from dreamenv.training import favourites
+from dreamenv.training.checkpoint import load_checkpoint
 from dreamenv.training.fit_config import FitModelConfig, short_name
 from dreamenv.training.fit_model import fit_model
 from dreamenv.training.source import check_source
@@ -247,6 +248,20 @@ def test_a_single_episode_is_trained_on_and_nothing_is_validated(
     make_noise(episodes=1)
     assert "nothing will be validated" in fit(config)
     assert "Not measured" in (tmp_path / "home" / "Noise" / "README.md").read_text()
+
+
+def test_a_fit_that_diverges_ends_at_once_and_keeps_the_checkpoint_before(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    wild = replace(config.training.denoiser_optimiser, learning_rate=1e30)
+    training = replace(config.training, denoiser_optimiser=wild)
+    with pytest.raises(ConfigError, match=r"diverged by step 2: .* lower denoiser_optimiser\.lea"):
+        fit(replace(config, training=training))
+    state = load_checkpoint(config.run_folder.checkpoint)
+    assert state is not None
+    assert state["trainer"]["step_count"] == 1
+    assert not (tmp_path / "home" / "Noise").exists()
 
 
 def test_a_damaged_checkpoint_is_named(

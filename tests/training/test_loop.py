@@ -258,6 +258,15 @@ def test_a_run_is_neither_lost_nor_mixed_up(config: TrainConfig) -> None:
     assert (config.run_folder.results).read_text() == first
 
 
+def test_a_world_model_that_diverges_ends_the_run_at_once(config: TrainConfig) -> None:
+    wild = replace(config.world_model.denoiser_optimiser, learning_rate=1e30)
+    with pytest.raises(ConfigError, match="diverged by step 2: the loss of the denoiser is"):
+        run(replace(config, world_model=replace(config.world_model, denoiser_optimiser=wild)))
+    state = checkpoint.load_checkpoint(config.run_folder.checkpoint)
+    assert state is not None
+    assert state["progress"]["done"] == 0
+
+
 def test_what_cannot_be_made_removes_no_run(config: TrainConfig) -> None:
     run(config)
     first = (config.run_folder.results).read_text()

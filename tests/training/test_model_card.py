@@ -11,7 +11,7 @@ from dreamenv.training.validation import Validation
 
 VALIDATION = Validation(
     frames=100,
-    losses=((0.5, 0.25), (20.0, 0.125)),
+    losses=((0.5, 0.25), (20.0, 0.125), (80.0, None)),
     psnr=41.756,
     rewards=(Detection(0, 0, 3), Detection(90, 95, 91), Detection(3, 4, 6)),
     end=Detection(1, 2, 1),
@@ -24,6 +24,7 @@ def test_figures_have_a_label_and_a_value_each() -> None:
         ("next frame, PSNR", "41.76 dB"),
         ("denoising loss at σ = 0.5", "0.2500"),
         ("denoising loss at σ = 20", "0.1250"),
+        ("denoising loss at σ = 80", "-"),
         ("reward -1, precision / recall (times)", "- / 0.000 (3)"),
         ("reward 0, precision / recall (times)", "0.947 / 0.989 (91)"),
         ("reward 1, precision / recall (times)", "0.750 / 0.500 (6)"),

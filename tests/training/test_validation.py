@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -203,7 +204,7 @@ def test_an_unfitted_model_is_judged_the_same_twice(
     levels = [level for level, _ in first.losses]
     assert levels == sorted(levels)
     assert len(levels) == 5
-    assert all(loss > 0 and math.isfinite(loss) for _, loss in first.losses)
+    assert all(loss is not None and loss > 0 for _, loss in first.losses)
     assert Validation.from_dict(first.to_dict(), "validation.json") == first
 
 
@@ -270,6 +271,16 @@ def test_losses_are_told_at_the_levels_that_are_trained(
     assert levels(1.0) == [30.0]
 
 
+def test_a_loss_that_is_no_number_is_none_in_json(played: Replay, tiny_model: TinyModel) -> None:
+    model = tiny_model().eval()
+    for weights in model.denoiser.parameters():
+        weights.data.fill_(math.nan)
+    validation = judge(model, played)
+    assert [loss for _, loss in validation.losses] == [None] * 5
+    written = json.dumps(validation.to_dict(), allow_nan=False)
+    assert Validation.from_dict(json.loads(written), "validation") == validation
+
+
 def test_the_loss_at_the_start_is_of_noise_alone(played: Replay, tiny_model: TinyModel) -> None:
     config = tiny_model("change").config
     losses = {}
@@ -279,6 +290,6 @@ def test_the_loss_at_the_start_is_of_noise_alone(played: Replay, tiny_model: Tin
             config.denoiser, start_share=start_share, sigma_max=sigma_max, sigma_min=0.02
         )
         model = WorldModel(replace(config, denoiser=denoiser)).eval()
-        losses[start_share] = judge(model, played).losses[-1][1]
+        losses[start_share] = judge(model, played).losses[-1][1] or math.nan
     # At so low a level F is to give back the noise; without the target in it, the target too.
     assert losses[1.0] > 100 * losses[0.0]
