@@ -216,7 +216,7 @@ def _measure(config: BuildConfig, recipe: Recipe, folder: Path, console: Console
     players = list(dict.fromkeys(collection.policy for collection in recipe.collections))
     command = ["dreamenv", "evaluate-model", config.name, "--data", str(data), "--players"]
     fidelity = evaluate_model(
-        config.name,
+        str(folder),  # a folder here of its name would be another
         data,
         FidelityConfig(),
         console,

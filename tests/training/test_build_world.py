@@ -137,6 +137,17 @@ def test_the_card_tells_how_its_dreams_were_measured(config: BuildConfig, tmp_pa
     assert imageio.imread(world / "fidelity.png").ndim == 3
 
 
+def test_what_was_made_is_measured_and_no_folder_of_its_name(
+    config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "Catch").mkdir(parents=True)
+    (tmp_path / "here" / "Catch" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "here")
+    build(config)
+    measured = json.loads((tmp_path / "home" / "Catch" / "fidelity.json").read_text())
+    assert measured["world_model"] == str(tmp_path / "home" / "Catch")
+
+
 def test_every_fit_begins_where_the_one_before_ended(tmp_path: Path) -> None:
     config = BuildConfig("CatchTwice", out=str(tmp_path / "out"), device="cpu")
     printed = build(config)
