@@ -220,7 +220,15 @@ def _load_actor_critic(
 def _load_agent(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"policy {str(path)!r} is not there; name the .zip of a saved agent")
-    return _load_any_algorithm(path)
+    try:
+        return _load_any_algorithm(path)
+    except InputError:
+        raise
+    except Exception as error:  # what others have pickled can raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{path} is no saved agent that can be loaded here ({reason}); name another"
+        ) from error
 
 
 def _frame_stack(agent: Any, environment: EnvironmentSpec, name: str) -> int:
@@ -239,10 +247,7 @@ def _frame_stack(agent: Any, environment: EnvironmentSpec, name: str) -> int:
 def _load_any_algorithm(path: Path) -> Any:
     from stable_baselines3.common.save_util import load_from_zip_file
 
-    try:
-        data, _, _ = load_from_zip_file(path, device="cpu", load_data=True)
-    except (ValueError, AssertionError, OSError) as error:
-        raise InputError(f"{path} is no saved agent ({error}); name another") from error
+    data, _, _ = load_from_zip_file(path, device="cpu", load_data=True)
     policy_class = (data or {}).get("policy_class")
     if policy_class is None:
         raise InputError(f"{path} is no saved agent (it has no policy); name another")

@@ -1,4 +1,8 @@
+import base64
 import functools
+import io
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +110,17 @@ def probabilities(obs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 NO_FUNCTION = 3
+
+
+def of_a_missing_module() -> bytes:
+    pickled = base64.b64encode(b"cno_such_module\nPolicy\n.").decode()
+    return json.dumps({"policy_class": {":type:": "", ":serialized:": pickled}}).encode()
+
+
+def of_no_layer() -> bytes:
+    written = io.BytesIO()
+    torch.save({}, written)
+    return written.getvalue()
 
 
 class TestNames:
@@ -266,6 +281,37 @@ class TestAgents:
         with pytest.raises(InputError, match=r"agent\.zip is no saved agent") as error:
             load_policy(name, GAME)
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("file", "content", "reason"),
+        [
+            (
+                "data",
+                of_a_missing_module(),
+                "ModuleNotFoundError: No module named 'no_",
+            ),
+            ("policy.pth", b"no weights", "UnpicklingError: "),
+            ("policy.pth", of_no_layer(), "RuntimeError: Error.* Missing key"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    def test_whatever_loading_raises_is_told_in_one_line(
+        self, save_agent: SaveAgent, file: str, content: bytes, reason: str
+    ) -> None:
+        _, name = save_agent("DQN")
+        replace_in_archive(Path(name), file, content)
+        with pytest.raises(InputError, match=rf"agent\.zip is no saved .* \({reason}") as error:
+            load_policy(name, GAME)
+        assert "\n" not in str(error.value)
+
+
+def replace_in_archive(path: Path, name: str, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {each: archive.read(each) for each in archive.namelist()}
+    assert name in files
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, kept in files.items():
+            archive.writestr(each, content if each == name else kept)
 
 
 class Recorder(RandomPolicy):
