@@ -1,5 +1,6 @@
 """What tests of all rooms use."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -100,3 +101,23 @@ def make_world() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Folders that may not be read, which nothing is to root."""
+    folders: set[Path] = set()
+
+    def denied(path: Path) -> None:
+        if folders & {path, *path.parents}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for name in ("exists", "is_file", "is_dir", "iterdir"):
+        real = getattr(Path, name)
+
+        def guarded(path: Path, real: Any = real) -> Any:
+            denied(path)
+            return real(path)
+
+        monkeypatch.setattr(Path, name, guarded)
+    return folders

@@ -1,10 +1,7 @@
-import errno
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import pytest
@@ -148,26 +145,6 @@ def test_who_has_no_home_can_import_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pwd.getpwuid", nobody)
     register_ids()
     assert find_world_model("Pong").is_dir()
-
-
-@pytest.fixture
-def locked(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
-    """Folders that may not be read, which nothing is to root."""
-    folders: set[Path] = set()
-
-    def denied(path: Path) -> None:
-        if folders & {path, *path.parents}:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    for name in ("exists", "is_file", "is_dir", "iterdir"):
-        real = getattr(Path, name)
-
-        def guarded(path: Path, real: Any = real) -> Any:
-            denied(path)
-            return real(path)
-
-        monkeypatch.setattr(Path, name, guarded)
-    return folders
 
 
 def test_what_may_not_be_read_has_no_id_and_takes_none_from_others(

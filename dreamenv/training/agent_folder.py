@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import FormatError
 from dreamenv.files import remove_abandoned
 
@@ -40,10 +41,14 @@ class AgentFolder:
 
         Raises:
             FormatError: There is something, and it is not to be replaced.
+            DreamenvError: The disk does not let it be read.
         """
-        if self.path.exists() and not self.path.is_dir():
+        with naming_disk_errors(self.path):
+            is_file = self.path.exists() and not self.path.is_dir()
+            is_taken = self.path.is_dir() and any(self.path.iterdir())
+        if is_file:
             raise FormatError(f"{self.path} is a file; add --out to name a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
+        if is_taken and not overwrite:
             raise FormatError(
                 f"{self.path} is there already; add --overwrite to replace the agent in it, or "
                 f"--out to name another folder"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dreamenv.config import Config
 from dreamenv.data import Replay
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.devices import AUTO, resolve_device
 from dreamenv.errors import ConfigError, FormatError, InputError
 from dreamenv.evaluation.evaluate_model import evaluate_model
@@ -178,13 +179,14 @@ def build_world(
     """
     recipe = Recipe.read(config.name)
     fits = config.fits(recipe)
-    first, *others = fits if overwrite else _left(fits)
-    resume = first.run_folder.config.exists() and not overwrite
-    check_plan(first, resume=resume, overwrite=overwrite, to_keep_both="another $DREAMENV_HOME")
-    _collect(recipe, config.folder / "replay", console)
-    for fit in others:
-        # One of a world model that was made before would be gone on with after a stop.
-        fit.run_folder.config.unlink(missing_ok=True)
+    with naming_disk_errors(config.folder):
+        first, *others = fits if overwrite else _left(fits)
+        resume = first.run_folder.config.exists() and not overwrite
+        check_plan(first, resume=resume, overwrite=overwrite, to_keep_both="another $DREAMENV_HOME")
+        _collect(recipe, config.folder / "replay", console)
+        for fit in others:
+            # One of a world model that was made before would be gone on with after a stop.
+            fit.run_folder.config.unlink(missing_ok=True)
     to_go_on = _BEGUN_ANEW if overwrite else _TO_GO_ON
     fit_on = partial(fit_model, console=console, command=command, to_go_on=to_go_on)
     tell = partial(_tell, console=console, config=config, fits=fits)

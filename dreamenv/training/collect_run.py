@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dreamenv.data import Replay
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.progress import ProgressBar, say
 from dreamenv.training.collect import CollectConfig, collect, steps_collected
@@ -26,9 +27,9 @@ def collect_into(
         Stopped: SIGINT or SIGTERM came; what was collected is kept.
         DreamenvError: It cannot be done; what was collected is kept.
     """
-    replay = Replay.open_or_create(folder, environment)
-    print_damaged(replay, console)
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, naming_disk_errors(folder):
+        replay = Replay.open_or_create(folder, environment)
+        print_damaged(replay, console)
         collect_with_progress(replay, config, console, stop, "run the same command to go on")
     say(console, f"next: dreamenv fit-model --dataset {folder}")
     return replay

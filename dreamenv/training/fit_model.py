@@ -106,24 +106,31 @@ def check_plan(
             some do not go together.
         InputError: There is no function of a name that is given.
         FormatError: What would be written is there already.
+        DreamenvError: The disk does not let a file be read.
     """
-    check_source(config)
-    check_beginning(config)
-    check_dreamt_length(config.training, config.denoiser.context_length)
-    _check_functions(config)
-    run, folder = config.run_folder, home() / config.world_name
-    run.check(config, resume=resume, overwrite=overwrite)
-    is_taken = folder.exists() and any(folder.iterdir())
-    if is_taken and not (resume or overwrite):
-        raise FormatError(
-            f"{folder} is there already; add --overwrite to replace it, or {to_keep_both} to keep "
-            f"both"
-        )
+    with naming_disk_errors(home()):
+        check_source(config)
+        check_beginning(config)
+        check_dreamt_length(config.training, config.denoiser.context_length)
+        _check_functions(config)
+        config.run_folder.check(config, resume=resume, overwrite=overwrite)
+        folder = home() / config.world_name
+        is_taken = folder.exists() and any(folder.iterdir())
+        if is_taken and not (resume or overwrite):
+            raise FormatError(
+                f"{folder} is there already; add --overwrite to replace it, or {to_keep_both} to "
+                f"keep both"
+            )
+        if overwrite:
+            _check_keeps_what_is_needed(config)
+
+
+def _check_keeps_what_is_needed(config: FitModelConfig) -> None:
     needed = [] if config.dataset is None else [Path(config.dataset)]
     if config.begin_with is not None:
         needed.append(world_folder(config.begin_with))
     for path in needed:
-        if overwrite and run.path.resolve() in path.resolve().parents:
+        if config.run_folder.path.resolve() in path.resolve().parents:
             raise FormatError(f"{path} is in the run that --overwrite would remove; add --out")
 
 

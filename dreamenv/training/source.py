@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dreamenv.data import Replay, from_minari
+from dreamenv.data.disk import naming_disk_errors
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.real import describe
@@ -118,16 +119,18 @@ def open_dataset(config: FitModelConfig, imported: Path) -> Replay:
 
     Raises:
         InputError: There is no such dataset, or it has not images and discrete actions.
-        FormatError: It cannot be read, or is of another environment.
+        FormatError: It is damaged, or of another environment.
+        DreamenvError: The disk does not let it be read.
     """
     assert config.dataset is not None
     folder = Path(config.dataset)
-    if (folder / "index.json").exists():
-        replay = Replay.open(folder)
-    elif (imported / "index.json").exists():
-        replay = Replay.open(imported)
-    else:
-        replay = from_minari(config.dataset, imported)
+    with naming_disk_errors(folder):
+        if (folder / "index.json").exists():
+            replay = Replay.open(folder)
+        elif (imported / "index.json").exists():
+            replay = Replay.open(imported)
+        else:
+            replay = from_minari(config.dataset, imported)
     if config.env is not None and config.env != replay.environment.id:
         raise FormatError(
             f"{config.dataset} is a dataset of another environment, {replay.environment.id}; name "

@@ -17,7 +17,7 @@ from rich.console import Console
 from dreamenv.data import Replay
 from dreamenv.dream.contexts import Contexts
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import ConfigError, FormatError, InputError
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, InputError
 from dreamenv.evaluation import playing
 from dreamenv.evaluation.fidelity import FidelityConfig
 from dreamenv.models.denoiser_config import DenoiserConfig
@@ -286,6 +286,14 @@ def test_a_world_model_that_is_there_is_not_replaced_unasked(
     with pytest.raises(FormatError, match=r"is there already; .*, or another \$DREAMENV_HOME to"):
         build(config)
     assert not config.folder.exists()
+
+
+def test_a_run_that_may_not_be_read_is_told_in_one_line(
+    config: BuildConfig, locked: set[Path]
+) -> None:
+    locked.add(config.folder)
+    with pytest.raises(DreamenvError, match=r"config\.json: Permission denied; name another"):
+        build(config)
 
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are(config: BuildConfig) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dreamenv.data import Replay
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import FormatError
+from dreamenv.errors import DreamenvError, FormatError
 from dreamenv.real import describe
 from dreamenv.training.collect import CollectConfig
 from dreamenv.training.collect_run import collect_into
@@ -97,3 +97,11 @@ def test_a_replay_of_another_game_is_refused(
     collect_into(tmp_path, catch, TOY, console)
     with pytest.raises(FormatError, match="another environment"):
         collect_into(tmp_path, describe(catch.id, 20), TOY, console)
+
+
+def test_a_replay_that_may_not_be_read_is_told_in_one_line(
+    tmp_path: Path, catch: EnvironmentSpec, console: Console, locked: set[Path]
+) -> None:
+    locked.add(tmp_path / "replay")
+    with pytest.raises(DreamenvError, match=r"replay.*: Permission denied; name another"):
+        collect_into(tmp_path / "replay", catch, TOY, console)

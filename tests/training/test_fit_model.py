@@ -25,7 +25,7 @@ from dreamenv.training import favourites
 from dreamenv.training.checkpoint import load_checkpoint
 from dreamenv.training.fit_config import FitModelConfig, short_name
 from dreamenv.training.fit_model import fit_model
-from dreamenv.training.source import check_source
+from dreamenv.training.source import check_source, open_dataset
 from dreamenv.training.stopping import Stopped
 from dreamenv.training.training_config import TrainingConfig
 from dreamenv.training.validation import Validation
@@ -282,6 +282,26 @@ def test_episodes_in_which_nothing_moves_are_refused(
     change = replace(config.denoiser, target="change")
     with pytest.raises(InputError, match="no pixel ever changes"):
         fit(replace(config, denoiser=change))
+
+
+@pytest.mark.parametrize("place", ["run", "home/Noise"])
+def test_a_place_that_may_not_be_read_is_told_in_one_line(
+    config: FitModelConfig, tmp_path: Path, locked: set[Path], place: str
+) -> None:
+    locked.add(tmp_path / place)
+    with pytest.raises(
+        DreamenvError, match=f"/{place}.*: Permission denied; name another"
+    ) as error:
+        fit(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_dataset_that_may_not_be_read_is_told_in_one_line(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path, locked: set[Path]
+) -> None:
+    locked.add(make_noise())
+    with pytest.raises(DreamenvError, match=r"replay/index\.json: Permission denied; name"):
+        open_dataset(config, tmp_path / "imported")
 
 
 def test_a_failure_before_anything_is_kept_leaves_no_run(

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 
 from dreamenv import Contexts, WorldModel
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import ConfigError, FormatError, GameError, InputError
+from dreamenv.errors import ConfigError, DreamenvError, FormatError, GameError, InputError
 from dreamenv.evaluation.real_scores import PlayConfig
 from dreamenv.models.world_model import Origin
 from dreamenv.real.policy import RandomPolicy
@@ -123,6 +123,14 @@ def test_the_same_seed_gives_the_same_agent(
     first, again, other = weights("first", 3), weights("again", 3), weights("other", 4)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_a_folder_that_may_not_be_read_is_told_in_one_line(
+    config: TrainAgentConfig, console: Console, locked: set[Path]
+) -> None:
+    locked.add(config.folder.path)
+    with pytest.raises(DreamenvError, match="out: Permission denied; name another"):
+        train_agent(config, console)
 
 
 def test_an_agent_that_is_there_is_replaced_only_where_that_is_asked_for(
