@@ -186,7 +186,7 @@ def build_world(
         _collect(recipe, config.folder / "replay", console)
         for fit in others:
             # One of a world model that was made before would be gone on with after a stop.
-            fit.run_folder.config.unlink(missing_ok=True)
+            fit.run_folder.remove()
     to_go_on = _BEGUN_ANEW if overwrite else _TO_GO_ON
     fit_on = partial(fit_model, console=console, command=command, to_go_on=to_go_on)
     tell = partial(_tell, console=console, config=config, fits=fits)

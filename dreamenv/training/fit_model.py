@@ -20,8 +20,10 @@ from dreamenv.data.disk import naming_disk_errors
 from dreamenv.devices import resolve_device
 from dreamenv.dream.contexts import Contexts
 from dreamenv.errors import ConfigError, FormatError
+from dreamenv.evaluation.evaluate_model import JSON_FILE, PICTURE_FILE
 from dreamenv.evaluation.world_folder import world_folder
 from dreamenv.files import atomic_file
+from dreamenv.models.actor_critic_file import AGENT_FILE
 from dreamenv.models.world_model import Origin
 from dreamenv.progress import ProgressBar, format_seconds, say
 from dreamenv.registration import NAMESPACE, home, register_ids
@@ -39,6 +41,7 @@ from dreamenv.training.world_model import Losses, WorldModelTrainer, check_conve
 
 _STEPS_A_LOG = 10
 _FAVOURITES, _CONTEXTS_BY = "favourites", "contexts_by"  # the settings that name a function
+_OF_ANOTHER = (AGENT_FILE, JSON_FILE, PICTURE_FILE)  # what no fit writes, of the world before
 _EQUAL_QUARTERS = (0.25, 0.25, 0.25, 0.25)
 
 
@@ -281,6 +284,8 @@ class _Fit:
             with naming_disk_errors(folder):
                 dtype = getattr(torch, self._config.weights)
                 model.save(folder, dtype=dtype, also=write_the_rest)
+                for name in _OF_ANOTHER:
+                    (folder / name).unlink(missing_ok=True)
 
     def _check_same_data(self, begun_with: str) -> None:
         if begun_with != _fingerprint(self._replay):

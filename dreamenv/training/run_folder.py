@@ -92,7 +92,7 @@ class RunFolder:
         """
         with naming_disk_errors(self.path):
             if self.config.exists():
-                self._remove()
+                self.remove()
             # One of a run whose configuration is gone would be taken for the new one's.
             shutil.rmtree(self.checkpoint.parent, ignore_errors=True)
             self.path.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class RunFolder:
         for folder in (self.path, self.replay, self.checkpoint.parent, self.evaluation):
             remove_abandoned(folder)
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
         models = self.world_model, self.agent, self.best
         for folder in (self.replay, self.checkpoint.parent, *models, self.evaluation):

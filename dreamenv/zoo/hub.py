@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NEEDED = (CONFIG_FILE, WEIGHTS_FILE, "contexts.npz")
 _OPTIONAL = ("README.md", "agent.safetensors")
+_MEASURED = ("fidelity.json", "fidelity.png")  # what `zoo build` leaves beside a world it made
 _TIMEOUT = 30.0
 _UNAUTHORISED = 401
 _WORLDS_NAMED = 8
@@ -217,8 +218,8 @@ def _appear(folder: Path, fetched: Path, names: tuple[str, ...]) -> None:
     with atomic_folder_update(folder) as staging:
         for name in names:
             (fetched / name).replace(staging / name)
-    for name in {*_NEEDED, *_OPTIONAL} - {*names}:
-        (folder / name).unlink(missing_ok=True)  # the agent of another world
+    for name in {*_NEEDED, *_OPTIONAL, *_MEASURED} - {*names}:
+        (folder / name).unlink(missing_ok=True)  # the agent and the figures of another world
 
 
 @contextmanager

@@ -187,6 +187,9 @@ def test_making_it_anew_goes_on_from_the_first_fit(
     fit = WorldModel.load(tmp_path / "home" / "CatchTwice").origin.fit
     assert fit["settings"]["training"]["steps"] == 2
     assert fit["begun_with"]["settings"]["training"]["steps"] == 2
+    for name in ("fit", "fit-2"):
+        validated = {path.stem for path in (config.folder / name / "evaluation").iterdir()}
+        assert validated == {"step-000002"}
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,19 @@ def test_neither_a_run_nor_a_world_model_is_replaced_unasked(
     assert (tmp_path / "home" / "Noise" / "world_model.safetensors").read_bytes() != before
 
 
+def test_a_world_model_is_replaced_with_its_agent_and_its_figures_and_other_files_stay(
+    make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
+) -> None:
+    make_noise()
+    home = tmp_path / "home" / "Noise"
+    home.mkdir(parents=True)
+    for name in ("notes.txt", "agent.safetensors", "fidelity.json", "fidelity.png"):
+        (home / name).write_text("of another")
+    fit(config, overwrite=True)
+    written = {"config.json", "world_model.safetensors", "contexts.npz", "README.md"}
+    assert {path.name for path in home.iterdir()} == {*written, "notes.txt"}
+
+
 def test_what_cannot_be_fitted_removes_no_run(
     make_noise: MakeNoise, config: FitModelConfig, tmp_path: Path
 ) -> None:

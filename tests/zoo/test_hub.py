@@ -296,12 +296,14 @@ class TestExisting:
         assert hub.fetched == []
         assert content(home / "Catch") == one
 
-    def test_it_is_replaced_with_its_agent_and_other_files_stay(
+    def test_it_is_replaced_with_its_agent_and_its_figures_and_other_files_stay(
         self, hub: Hub, home: Path, pull: Callable[..., Path], one: Files, two: Files
     ) -> None:
         hub.add("alice/Catch", one | {"agent.safetensors": b"plays world 1"})
         hub.add("bob/Catch", two)
-        (pull("alice/Catch") / "notes.txt").write_text("mine")
+        folder = pull("alice/Catch")
+        for name in ("notes.txt", "fidelity.json", "fidelity.png"):
+            (folder / name).write_text("mine")
         pull("bob/Catch", overwrite=True)
         assert content(home / "Catch") == two | {"notes.txt": b"mine"}
 
