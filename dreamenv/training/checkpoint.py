@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dreamenv.data.disk import naming_disk_errors
-from dreamenv.errors import FormatError
+from dreamenv.errors import DreamenvError, FormatError
 from dreamenv.files import atomic_file
 
 
@@ -37,7 +37,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
     Raises:
         FormatError: The file is damaged.
-        DreamenvError: The disk does not let it be read.
+        DreamenvError: The disk does not let it be read, or memory does not suffice.
     """
     with naming_disk_errors(path):
         if not path.exists():
@@ -48,7 +48,9 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(written, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make torch's reader raise a dozen kinds
         if _is_of_memory(error):
-            raise
+            raise DreamenvError(
+                f"{path}: memory does not suffice to read it; free some, and go on"
+            ) from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path} is damaged ({reason}); delete it to start over") from None
     return state
@@ -56,5 +58,4 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 def _is_of_memory(error: Exception) -> bool:
     # What torch raises of a CPU's memory has no class of its own.
-    kinds = MemoryError, torch.OutOfMemoryError
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -334,6 +334,6 @@ def test_the_recipes_of_the_zoo_can_be_followed(
         alone = replace(fit, begin_with=None, only_choices=False)
         check_plan(alone, resume=False, overwrite=False)
         assert fit.denoiser.choices or not fit.only_choices
-        # A kill is to cost minutes, and steps of a GPU are a hundred times as short.
+        # A kill is to cost minutes; all of a fit on a GPU takes no more.
         assert kind == "gpu" or fit.checkpoint_every <= 1000
         assert fit.begin_with or not fit.only_choices
