@@ -16,11 +16,10 @@ from dreamenv.config import Config
 from dreamenv.dream.contexts import Contexts
 from dreamenv.dream.core import Dream
 from dreamenv.environment import EnvironmentSpec
-from dreamenv.errors import InputError
 from dreamenv.evaluation.bootstrap import Estimate, estimate_mean
 from dreamenv.models.world_model import WorldModel
 from dreamenv.real import make_vector
-from dreamenv.real.policy import Actions, Flags, Frames, Policy, to_channels_first
+from dreamenv.real.policy import Flags, Policy, as_actions, to_channels_first
 
 MakePolicy = Callable[[EnvironmentSpec], Policy]
 
@@ -122,7 +121,7 @@ def _dream(
     dream = Dream(world_model, contexts, _DREAMS, horizon=horizon)
     obs, starts = dream.reset(seed=seed), np.ones(_DREAMS, np.bool_)
     for _ in range(2 * horizon):
-        actions = _as_actions(policy, obs.cpu().numpy(), starts)
+        actions = as_actions(policy.act(obs.cpu().numpy(), starts), _DREAMS)
         step = dream.step(torch.from_numpy(actions))  # on the CPU, where their range is checked
         obs, ends = step.obs, step.terminated.cpu().numpy()
         starts = ends | step.truncated.cpu().numpy()
@@ -137,19 +136,12 @@ def _play(
         frames, _ = env.reset(seed=seed)
         starts = np.ones(_GAMES, np.bool_)
         for _ in range(steps):
-            actions = _as_actions(policy, to_channels_first(frames), starts)
+            actions = as_actions(policy.act(to_channels_first(frames), starts), _GAMES)
             frames, rewards, terminated, truncated, _ = env.step(actions)
             starts = terminated | truncated
             yield _Outcome(rewards, terminated)
     finally:
         env.close()
-
-
-def _as_actions(policy: Policy, frames: Frames, starts: Flags) -> Actions:
-    actions = np.asarray(policy.act(frames, starts))
-    if actions.dtype.kind not in "iu":
-        raise InputError(f"the player's actions are {actions.dtype}; they must be integers")
-    return actions.astype(np.int64)
 
 
 def _game_steps(horizon: int) -> int:

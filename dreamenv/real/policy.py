@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dreamenv.errors import InputError
+
 Frames = npt.NDArray[np.uint8]  # [N, C, H, W]
 Actions = npt.NDArray[np.int64]  # [N]
 Flags = npt.NDArray[np.bool_]  # [N]
@@ -62,6 +64,25 @@ class RandomPolicy:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `StatefulPolicy`."""
         self._random.bit_generator.state = state["random"]
+
+
+def as_actions(chosen: npt.ArrayLike, num_games: int) -> Actions:
+    """Returns what a player chose as int64 [N].
+
+    Args:
+        chosen: What it returned.
+        num_games: N.
+
+    Raises:
+        InputError: They are no N integers.
+    """
+    actions = np.asarray(chosen)
+    if actions.shape != (num_games,) or actions.dtype.kind not in "iu":
+        raise InputError(
+            f"the policy returned {actions.dtype} {list(actions.shape)}; it must return "
+            f"{num_games} integers"
+        )
+    return actions.astype(np.int64)
 
 
 def to_channels_first(frames: npt.NDArray[np.uint8]) -> Frames:

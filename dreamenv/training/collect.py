@@ -14,7 +14,7 @@ from dreamenv.data.replay import first_steps
 from dreamenv.errors import ConfigError, FormatError
 from dreamenv.files import atomic_file
 from dreamenv.real import RealVectorEnv, make_vector
-from dreamenv.real.policy import Actions, Policy, to_channels_first
+from dreamenv.real.policy import Actions, Policy, as_actions, to_channels_first
 from dreamenv.training.game import Game
 from dreamenv.training.policies import RANDOM, load_policy
 
@@ -233,7 +233,7 @@ class _Collector:
         chosen: Actions | None = None
         if self._policy is not None:
             starts = np.array([game is None or game.starts_episode for game in self._games])
-            chosen = self._policy.act(self._obs, starts)
+            chosen = as_actions(self._policy.act(self._obs, starts), len(self._games))
         actions = np.zeros(len(self._games), np.int64)
         for slot, game in enumerate(self._games):
             if game is None:

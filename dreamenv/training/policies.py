@@ -13,7 +13,15 @@ from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import InputError
 from dreamenv.models.actor_critic_file import has_actor_critic, load_actor_critic
 from dreamenv.padding import PADDING_LEVEL
-from dreamenv.real.policy import Actions, Flags, Frames, Policy, RandomPolicy, StatefulPolicy
+from dreamenv.real.policy import (
+    Actions,
+    Flags,
+    Frames,
+    Policy,
+    RandomPolicy,
+    StatefulPolicy,
+    as_actions,
+)
 from dreamenv.training.actor_critic_policy import ActorCriticPolicy
 from dreamenv.training.named_function import load_function
 
@@ -39,13 +47,7 @@ class FunctionPolicy:
 
     def act(self, obs: Frames, starts: Flags) -> Actions:  # noqa: ARG002
         """See `Policy`; the function is not told where episodes start."""
-        actions = np.asarray(self._function(obs))
-        if actions.shape != (len(obs),) or actions.dtype.kind not in "iu":
-            raise InputError(
-                f"the policy returned {actions.dtype} {list(actions.shape)}; it must return "
-                f"{len(obs)} integers"
-            )
-        return actions.astype(np.int64)
+        return as_actions(self._function(obs), len(obs))
 
 
 class AgentPolicy:

@@ -38,6 +38,20 @@ def out_of_range(obs: Any) -> Any:
     return np.full(len(obs), 3)
 
 
+class Half:
+    """A player that presses a button by halves."""
+
+    def act(self, obs: Any, starts: Any) -> Any:  # noqa: ARG002
+        return np.full(len(obs), 0.5)
+
+
+class ForOne:
+    """A player of one game only."""
+
+    def act(self, obs: Any, starts: Any) -> Any:  # noqa: ARG002
+        return np.zeros(1, np.int64)
+
+
 ALWAYS_LEFT, BY_THE_FRAME, OUT_OF_RANGE = (
     f"{__name__}:{function.__name__}" for function in (always_left, by_the_frame, out_of_range)
 )
@@ -309,6 +323,17 @@ def test_a_full_disk_for_the_record_is_told_in_one_line(
 def test_an_action_that_is_not_the_games_is_refused(new_replay: NewReplay) -> None:
     with pytest.raises(InputError, match="must be from 0 to 2"):
         collect(new_replay(), replace(TOY, policy=OUT_OF_RANGE))
+
+
+@pytest.mark.parametrize(
+    ("player", "returned"), [(Half, r"float64 \[3\]"), (ForOne, r"int64 \[1\]")]
+)
+def test_what_is_no_action_is_refused_and_not_rounded(
+    new_replay: NewReplay, player: type, returned: str
+) -> None:
+    config = replace(TOY, policy=f"{__name__}:{player.__name__}")
+    with pytest.raises(InputError, match=f"returned {returned}; it must return 3 integers"):
+        collect(new_replay(), config)
 
 
 @pytest.mark.parametrize("text", ["{", json.dumps({"collections": [{"games": -1}]}), "[]"])
