@@ -236,12 +236,15 @@ class Replay:
             FormatError: Another process writes to this replay. Those before are kept.
             DreamenvError: The disk is full. Those that were written are kept.
         """
+        before = self._index
         try:
             for episode in episodes:
                 self._add(episode)
         finally:
-            with naming_disk_errors(self._folder):
-                self._index.write(self._folder / _INDEX)
+            # One who was refused at once would put another writer's index back to its own.
+            if self._index is not before:
+                with naming_disk_errors(self._folder):
+                    self._index.write(self._folder / _INDEX)
 
     def grow_last(self, episode: Episode) -> None:
         """Puts a longer episode in the place of the last, which it begins with.

@@ -272,6 +272,7 @@ def test_two_writers_do_not_overwrite_each_other(
     ) as e:
         other.append(make_episode(5))
     assert "\n" not in str(e.value)
+    assert ReplayIndex.read(one.folder / "index.json").episodes == one.infos
     assert Replay.open(one.folder).lengths == (3, 4)
     one.append(make_episode(6))
     assert Replay.open(one.folder).infos == one.infos
