@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamenv.data.replay import Replay
 from dreamenv.data.segments import Segments
-from dreamenv.data.statistics import mean_squared_change
 from dreamenv.errors import ConfigError
 
 _ANYWHERE = 0.1  # share of the squares that lie anywhere: what stands still is to be learned too
@@ -39,30 +37,22 @@ class Cropper:
     The same state gives the same squares on any device: the random numbers are drawn on the CPU.
 
     Args:
-        replay: What changes on average.
+        usual_change: float32 [H, W], on the device of the segments, how much each pixel changes on
+            average; see `mean_squared_change`.
         size: The side of the squares, in pixels.
         multiple: Squares begin at multiples of so many pixels, so that what stands still has the
             same place in the grid of a network that halves its input.
-        device: Where the segments are.
         seed: Of the random numbers.
 
     Raises:
         ConfigError: The squares are larger than the frames.
     """
 
-    def __init__(
-        self,
-        replay: Replay,
-        size: int,
-        multiple: int,
-        device: torch.device | str,
-        seed: int = 0,
-    ) -> None:
-        usual = mean_squared_change(replay, device)
-        check_crop(size, *usual.shape)
+    def __init__(self, usual_change: Tensor, size: int, multiple: int, seed: int = 0) -> None:
+        check_crop(size, *usual_change.shape)
         self._size = size
         self._multiple = multiple
-        self._usual = usual + _FLOOR * usual.mean()
+        self._usual = usual_change + _FLOOR * usual_change.mean()
         self._generator = torch.Generator().manual_seed(seed)
 
     def crop(self, segments: Segments) -> Segments:

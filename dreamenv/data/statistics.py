@@ -5,7 +5,9 @@ from torch import Tensor
 
 from dreamenv.data.replay import Replay
 
-_CHUNK = 256  # steps at a time: small enough for the caches of a CPU
+# Steps at a time: few enough for the caches of a CPU, and for float32 to sum their squares exactly
+# (64 * 255**2 is below 2**24).
+_CHUNK = 64
 _LEVEL = 2 / 255  # the size in [-1, 1] of one of the 256 levels of a byte
 
 
@@ -51,16 +53,14 @@ def _sums(replay: Replay, device: torch.device | str) -> tuple[Tensor, Tensor, i
     """Sums the changes and their squares, int64 [C, H, W] each, over so many steps."""
     rows = replay.tensors(device).rows
     episodes = rows.episodes("train")
-    lengths = rows.lengths[episodes]
-    before = lengths.cumsum(0) - lengths  # [E], steps of the earlier episodes
-    steps = torch.arange(int(lengths.sum()))
-    steps += torch.repeat_interleave(rows.first_rows[episodes] - before, lengths)
-    frames = rows.frames
-    total = torch.zeros(frames.shape[1:], dtype=torch.int64, device=frames.device)
+    firsts, lengths = rows.first_rows[episodes], rows.lengths[episodes]
+    total = torch.zeros(rows.frames.shape[1:], dtype=torch.int64, device=rows.frames.device)
     squares = torch.zeros_like(total)
-    for start in range(0, len(steps), _CHUNK):
-        chunk = steps[start : start + _CHUNK].to(frames.device)
-        change = frames[chunk + 1].int() - frames[chunk].int()
-        total += change.sum(dim=0)
-        squares += change.square().sum(dim=0)
-    return total, squares, len(steps)
+    for first, length in zip(firsts.tolist(), lengths.tolist(), strict=True):
+        for start in range(first, first + length, _CHUNK):
+            end = min(start + _CHUNK, first + length)
+            frames = rows.frames[start : end + 1].float()
+            change = frames[1:] - frames[:-1]
+            total += change.sum(dim=0).long()
+            squares += change.square_().sum(dim=0).long()
+    return total, squares, int(lengths.sum())

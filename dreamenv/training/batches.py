@@ -75,16 +75,17 @@ class Batches:
             self._reward_end.favour(
                 favour_outcomes(replay, config.reward_end_favoured), config.reward_end_length - 1
             )
+        # It reads every frame: where it is needed at all, once.
+        usual_change = functools.cache(lambda: mean_squared_change(replay, device))
         self._single_cropper, self._unrolled_cropper = (
-            None if side is None else Cropper(replay, side, denoiser.multiple, device, seed + add)
+            None if side is None else Cropper(usual_change(), side, denoiser.multiple, seed + add)
             for side, add in ((config.crop, 3), (config.unrolled_crop, 4))
         )
         self._dreamt: DreamtPast | None = None
         if config.unrolled_crop is not None or config.dreamt_for_heads > 0:
-            usual_change = mean_squared_change(replay, device).mean().item()
             self._dreamt = DreamtPast(
                 world_model,
-                usual_change,
+                usual_change().mean().item(),
                 device,
                 seed + 5,
                 levels=config.dreamt_levels,

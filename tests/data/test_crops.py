@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.data import Cropper, Episode, Replay, Segments
+from dreamenv.data.statistics import mean_squared_change
 from dreamenv.environment import EnvironmentSpec
 from dreamenv.errors import ConfigError
 
@@ -23,8 +24,8 @@ def environment(environment: EnvironmentSpec) -> EnvironmentSpec:
 
 
 @pytest.fixture
-def replay(make_replay: MakeReplay, environment: EnvironmentSpec) -> Replay:
-    """An episode in which the top row blinks in every step, and every other pixel once."""
+def usual_change(make_replay: MakeReplay, environment: EnvironmentSpec) -> Tensor:
+    """Of an episode in which the top row blinks in every step, and every other pixel once."""
     channels, height, width = environment.obs_shape
     steps = (height - 1) * width
     obs = np.zeros((steps + 1, channels, height, width), np.uint8)
@@ -34,7 +35,7 @@ def replay(make_replay: MakeReplay, environment: EnvironmentSpec) -> Replay:
     episode = Episode(obs, np.zeros(steps, np.int64), np.zeros(steps, np.float32), True, False)
     replay = make_replay()
     replay.append(episode)
-    return replay
+    return mean_squared_change(replay, CPU)
 
 
 def segments(obs: Tensor) -> Segments:
@@ -65,9 +66,9 @@ def corners(squares: Tensor) -> Iterator[tuple[int, int]]:
     return ((int(square[0, 0, 0, 0]), int(square[0, 1, 0, 0])) for square in squares)
 
 
-def test_a_square_is_the_same_part_of_every_frame(replay: Replay) -> None:
+def test_a_square_is_the_same_part_of_every_frame(usual_change: Tensor) -> None:
     whole = numbered(50)
-    cropped = Cropper(replay, SIZE, 2, CPU).crop(segments(whole))
+    cropped = Cropper(usual_change, SIZE, 2).crop(segments(whole))
     assert cropped.obs.shape == (50, 3, 3, SIZE, SIZE)
     assert cropped.obs.dtype == torch.uint8
     for square, (top, left) in zip(cropped.obs, corners(cropped.obs), strict=True):
@@ -76,24 +77,24 @@ def test_a_square_is_the_same_part_of_every_frame(replay: Replay) -> None:
     assert cropped.corner.tolist() == [list(corner) for corner in corners(cropped.obs)]
 
 
-def test_a_square_of_a_square_knows_its_place_in_the_frame(replay: Replay) -> None:
+def test_a_square_of_a_square_knows_its_place_in_the_frame(usual_change: Tensor) -> None:
     batch = segments(numbered(50))
-    cropped = Cropper(replay, SIZE, 2, CPU).crop(replace(batch, corner=torch.full((50, 2), 100)))
+    cropped = Cropper(usual_change, SIZE, 2).crop(replace(batch, corner=torch.full((50, 2), 100)))
     assert (cropped.corner - 100).tolist() == [list(corner) for corner in corners(cropped.obs)]
 
 
-def test_squares_begin_at_multiples_and_reach_every_part_of_a_frame(replay: Replay) -> None:
-    cropped = Cropper(replay, SIZE, 4, CPU).crop(segments(numbered(600)))
+def test_squares_begin_at_multiples_and_reach_every_part_of_a_frame(usual_change: Tensor) -> None:
+    cropped = Cropper(usual_change, SIZE, 4).crop(segments(numbered(600)))
     found = set(corners(cropped.obs))
     assert found == {(top, left) for top in (0, 4, 8) for left in (0, 4, 8, 12)}
 
 
-def test_squares_lie_around_what_changed_last(replay: Replay) -> None:
+def test_squares_lie_around_what_changed_last(usual_change: Tensor) -> None:
     obs = numbered(400)
     obs[:, 1, :, 3, 3] += 100  # what changed earlier does not count
     obs[:, 2] = obs[:, 1]
     obs[:, 2, :, 9, 13] += 100
-    tops, lefts = zip(*corners(Cropper(replay, SIZE, 1, CPU).crop(segments(obs)).obs), strict=True)
+    tops, lefts = zip(*corners(Cropper(usual_change, SIZE, 1).crop(segments(obs)).obs), strict=True)
     inside = [
         top <= 9 < top + SIZE and left <= 13 < left + SIZE
         for top, left in zip(tops, lefts, strict=True)
@@ -104,20 +105,20 @@ def test_squares_lie_around_what_changed_last(replay: Replay) -> None:
     assert len({top for top, yes in zip(tops, inside, strict=True) if yes}) > 1
 
 
-def test_what_changes_rarely_counts_for_more_than_what_always_does(replay: Replay) -> None:
+def test_what_changes_rarely_counts_for_more_than_what_always_does(usual_change: Tensor) -> None:
     obs = numbered(400)
     obs[:, 2] = obs[:, 1]
     obs[:, 2, :, 0, 2] += 200  # of the row that blinks
     obs[:, 2, :, 9, 13] += 200
-    found = list(corners(Cropper(replay, SIZE, 1, CPU).crop(segments(obs)).obs))
+    found = list(corners(Cropper(usual_change, SIZE, 1).crop(segments(obs)).obs))
     around_rare = [top + SIZE > 9 and left + SIZE > 13 for top, left in found]
     around_common = [top == 0 and left <= 2 for top, left in found]
     assert np.mean(around_rare) > 0.85
     assert np.mean(around_common) < 0.1
 
 
-def test_the_state_gives_the_very_next_squares(replay: Replay) -> None:
-    one, other = (Cropper(replay, SIZE, 1, CPU, seed=seed) for seed in (0, 1))
+def test_the_state_gives_the_very_next_squares(usual_change: Tensor) -> None:
+    one, other = (Cropper(usual_change, SIZE, 1, seed=seed) for seed in (0, 1))
     batch = segments(numbered(20))
     first = one.crop(batch).obs
     assert not torch.equal(first, other.crop(batch).obs)
@@ -127,14 +128,11 @@ def test_the_state_gives_the_very_next_squares(replay: Replay) -> None:
     assert not torch.equal(first, second)
 
 
-def test_what_is_usual_stays_what_it_was_when_the_replay_grows(replay: Replay) -> None:
-    before = Cropper(replay, SIZE, 1, CPU)
-    still = np.zeros((40, 3, HEIGHT, WIDTH), np.uint8)
-    still[1::2, :, 9, 13] = 200  # what was rare is common now
-    actions, rewards = np.zeros(39, np.int64), np.zeros(39, np.float32)
-    for _ in range(2):  # the first of them is held out
-        replay.append(Episode(still, actions, rewards, terminated=True, truncated=False))
-    after = Cropper(replay, SIZE, 1, CPU)
+def test_what_is_usual_stays_what_it_was_when_the_replay_grows(usual_change: Tensor) -> None:
+    before = Cropper(usual_change, SIZE, 1)
+    grown = usual_change.clone()
+    grown[9, 13] = 200**2  # what was rare is common now
+    after = Cropper(grown, SIZE, 1)
     after.load_state_dict(before.state_dict())
     obs = numbered(50)
     obs[:, 2] = obs[:, 1]
@@ -143,7 +141,7 @@ def test_what_is_usual_stays_what_it_was_when_the_replay_grows(replay: Replay) -
     assert torch.equal(before.crop(segments(obs)).obs, after.crop(segments(obs)).obs)
 
 
-def test_a_square_has_to_fit_in_a_frame(replay: Replay) -> None:
-    Cropper(replay, HEIGHT, 1, CPU)
+def test_a_square_has_to_fit_in_a_frame(usual_change: Tensor) -> None:
+    Cropper(usual_change, HEIGHT, 1)
     with pytest.raises(ConfigError, match="crop is 13; the frames are 12x16: give no more"):
-        Cropper(replay, HEIGHT + 1, 1, CPU)
+        Cropper(usual_change, HEIGHT + 1, 1)

@@ -158,19 +158,14 @@ def test_every_fit_begins_where_the_one_before_ended(tmp_path: Path) -> None:
     assert fit["settings"]["begin_with"] == str(first)
     assert fit["settings"]["training"]["steps"] == 3
     assert fit["begun_with"]["settings"]["training"]["steps"] == 4
-    at_home = weights(tmp_path / "home" / "CatchTwice")
-    assert all(torch.equal(tensor, weights(second)[name]) for name, tensor in at_home.items())
+    home = tmp_path / "home" / "CatchTwice"
+    begun, ended, at_home = weights(first), weights(second), weights(home)
+    assert all(torch.equal(tensor, ended[name]) for name, tensor in at_home.items())
     # Three steps of the second fit do not lead far from where the first one ended.
-    moved = {
-        name: (tensor - weights(first)[name]).abs().max().item() for name, tensor in at_home.items()
-    }
-    assert 0 < max(moved.values()) < 1e-3
-    before = dict(at_home)
+    moved = [(tensor - begun[name]).abs().max().item() for name, tensor in at_home.items()]
+    assert 0 < max(moved) < 1e-3
     build(config, overwrite=True)
-    assert all(
-        torch.equal(tensor, before[name])
-        for name, tensor in weights(tmp_path / "home" / "CatchTwice").items()
-    )
+    assert all(torch.equal(tensor, at_home[name]) for name, tensor in weights(home).items())
 
 
 def test_making_it_anew_goes_on_from_the_first_fit(
