@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Space
 from torch import Tensor
 
 from dreamenv.dream.core import Dream
+from dreamenv.dream.step import DreamStep
 from dreamenv.errors import InputError
 
 
@@ -31,6 +32,15 @@ def action_meanings(dream: Dream) -> list[str]:
 def to_channels_last(obs: Tensor) -> Tensor:
     """Turns observations [N, C, H, W] into [N, H, W, C], contiguous."""
     return obs.permute(0, 2, 3, 1).contiguous()
+
+
+def outward(step: DreamStep) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns what every face gives of a step, on its device.
+
+    Returns:
+        Observations uint8 [N, H, W, k * C], rewards, terminated and truncated.
+    """
+    return to_channels_last(step.obs), step.reward, step.terminated, step.truncated
 
 
 def to_actions(actions: Any) -> Tensor:

@@ -19,6 +19,7 @@ from dreamenv.dream.conversion import (
     check_options,
     context_option,
     observation_space,
+    outward,
     to_actions,
     to_channels_last,
     to_mask,
@@ -29,6 +30,7 @@ from dreamenv.dream.rendering import DEFAULT_FPS, Picture, Window, frames_per_se
 from dreamenv.dream.seeding import to_seed
 from dreamenv.dream.state import DreamState
 from dreamenv.dream.step import DreamStep
+from dreamenv.dream.transfer import ToHost
 from dreamenv.errors import InputError, StateError
 
 Frame = npt.NDArray[np.uint8]  # [H, W, k * C]
@@ -92,6 +94,7 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
         self.render_mode = render_mode
         title = f"dreamenv: {name or (self.environment and self.environment.id) or 'a dream'}"
         self._window = Window(title, fps) if render_mode == "human" else None
+        self._to_host = ToHost(self.dream.device)
         self._closed = False
 
     def reset(
@@ -136,8 +139,8 @@ class DreamEnv(gymnasium.Env[Frame, np.int64], EzPickle):
             raise InputError(f"action is {action!r}; it must be in {self.action_space}")
         step = self.dream.step(torch.tensor([int(action)]))
         self._show()
-        ends = bool(step.terminated), bool(step.truncated)
-        return _first(step.obs), float(step.reward), *ends, {}
+        obs, reward, terminated, truncated = self._to_host(*outward(step))
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Picture | None:
         """Returns the current frame, uint8 [H, W, 3], where the render mode is `rgb_array`.
@@ -292,6 +295,7 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         }
         self.render_mode = render_mode
         self._output = output
+        self._to_host = ToHost(self.dream.device)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -362,14 +366,10 @@ class DreamVectorEnv(VectorEnv[Any, Any, Any], EzPickle):
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             info["final_obs"] = to_channels_last(step.final_obs)
             info["_final_obs"] = step.terminated | step.truncated
-        obs = to_channels_last(step.obs)
-        return obs, step.reward, step.terminated, step.truncated, info
+        return *outward(step), info
 
     def _arrays(self, step: DreamStep) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        obs, rewards, terminated, truncated = (
-            tensor.cpu().numpy()
-            for tensor in (to_channels_last(step.obs), step.reward, step.terminated, step.truncated)
-        )
+        obs, rewards, terminated, truncated = self._to_host(*outward(step))
         ended, info = terminated | truncated, {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and ended.any():
             info = self._final_info(step.final_obs, ended)

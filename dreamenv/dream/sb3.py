@@ -19,12 +19,14 @@ from dreamenv.dream.conversion import (
     check_options,
     context_option,
     observation_space,
+    outward,
     to_actions,
     to_channels_last,
 )
 from dreamenv.dream.opening import DreamOptions, open_dream
 from dreamenv.dream.rendering import Picture, frames_per_second, to_picture
 from dreamenv.dream.step import DreamStep
+from dreamenv.dream.transfer import ToHost
 from dreamenv.errors import InputError, StateError
 
 Frames = npt.NDArray[np.uint8]  # [N, H, W, k * C]
@@ -115,6 +117,7 @@ class DreamVecEnv(OneBatchVecEnv, EzPickle):
             "render_modes": ["rgb_array"],
             "render_fps": frames_per_second(self.environment),
         }
+        self._to_host = ToHost(self.dream.device)
         self._step: DreamStep | None = None
         self._closed = False
 
@@ -160,7 +163,7 @@ class DreamVecEnv(OneBatchVecEnv, EzPickle):
         if self._step is None:
             raise StateError("there is no step to wait for; call step_async first")
         step, self._step = self._step, None
-        terminated, truncated = step.terminated.cpu().numpy(), step.truncated.cpu().numpy()
+        obs, rewards, terminated, truncated = self._to_host(*outward(step))
         cut = truncated & ~terminated
         infos: Infos = [{"TimeLimit.truncated": bool(flag)} for flag in cut]
         dones = terminated | truncated
@@ -170,7 +173,7 @@ class DreamVecEnv(OneBatchVecEnv, EzPickle):
             for row, frame in zip(ended, last, strict=True):
                 infos[row]["terminal_observation"] = frame
                 self.reset_infos[row] = {}
-        return _to_frames(step.obs), step.reward.cpu().numpy(), dones, infos
+        return obs, rewards, dones, infos
 
     def close(self) -> None:
         """Ends it; nothing but `close` may be called then."""
