@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dreamenv.errors import DreamenvError
+from dreamenv.memory import lacks_memory
 
 # Imported only when asked for: most of them need torch, and --help must not wait for it.
 _COMMANDS = {
@@ -52,6 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("dreamenv: interrupted\n")
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        sys.stderr.write(
+            f"dreamenv: memory does not suffice ({reason}); ask for less at once: fewer dreams or "
+            f"games, smaller batches\n"
+        )
+        sys.exit(1)
 
 
 def _help() -> str:

@@ -17,6 +17,7 @@ import torch
 
 from dreamenv.errors import DreamenvError
 from dreamenv.evaluation.dream_path import DreamPath
+from dreamenv.memory import lacks_memory
 
 _STEPS = 2
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -53,7 +54,7 @@ def dream_memory(path: DreamPath, num_envs: int) -> float | None:
 
 @contextmanager
 def telling_want_of_memory(num_envs: int) -> Iterator[None]:
-    """Turns torch's error where memory does not suffice into one line of ours.
+    """Turns the error where memory does not suffice into one line of ours.
 
     Args:
         num_envs: How many dreams.
@@ -63,7 +64,9 @@ def telling_want_of_memory(num_envs: int) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
         raise DreamenvError(
             f"memory does not suffice for {num_envs} dreams; leave that number out of num_envs"
         ) from None

@@ -9,6 +9,7 @@ import torch
 from dreamenv.data.disk import naming_disk_errors
 from dreamenv.errors import DreamenvError, FormatError
 from dreamenv.files import atomic_file
+from dreamenv.memory import lacks_memory
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -47,15 +48,10 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(written, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make torch's reader raise a dozen kinds
-        if _is_of_memory(error):
+        if lacks_memory(error):
             raise DreamenvError(
                 f"{path}: memory does not suffice to read it; free some, and go on"
             ) from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path} is damaged ({reason}); delete it to start over") from None
     return state
-
-
-def _is_of_memory(error: Exception) -> bool:
-    # What torch raises of a CPU's memory has no class of its own.
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -4,9 +4,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
 
+import dreamenv.cli.bench
 from dreamenv.cli.main import main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -57,6 +60,33 @@ def test_an_unknown_command_is_named_in_one_line(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == (
         "dreamenv: there is no command 'fitmodel'; see dreamenv --help\n"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 2.00 GiB."),
+        torch.OutOfMemoryError("Unable to allocate 2.00 GiB.\nException raised from malloc"),
+    ],
+    ids=["host", "GPU"],
+)
+def test_want_of_memory_is_told_in_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dreamenv.cli.bench, "run", Mock(side_effect=error))
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench"])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == (
+        "dreamenv: memory does not suffice (Unable to allocate 2.00 GiB.); ask for less at once: "
+        "fewer dreams or games, smaller batches\n"
+    )
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dreamenv.cli.bench, "run", Mock(side_effect=RuntimeError("a mistake")))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["bench"])
 
 
 def test_help_and_the_import_wait_for_no_torch() -> None:
