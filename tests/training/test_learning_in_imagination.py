@@ -28,14 +28,14 @@ pytestmark = pytest.mark.slow
 
 Frame = npt.NDArray[np.uint8]
 
-CELLS, PIXELS = 8, 2
+CELLS, BAT, PIXELS = 6, 2, 2
 BEST = 1.0
-CAUGHT_AT_RANDOM = 0.4
-REAL_GAME, SHUFFLED = "Test/CatchInSeven-v0", "Test/CatchInSevenShuffled-v0"
+CAUGHT_AT_RANDOM = 0.37
+REAL_GAME, SHUFFLED = "Test/CatchInFive-v0", "Test/CatchInFiveShuffled-v0"
 
 
-class CatchInSeven(gymnasium.Env[Frame, np.int64]):
-    """A ball falls for seven steps on a board of 8 x 8 cells, above a bat three cells wide.
+class CatchInFive(gymnasium.Env[Frame, np.int64]):
+    """A ball falls for five steps on a board of 6 x 6 cells, above a bat two cells wide.
 
     The bat can be under any ball in time: +1 caught, -1 missed.
 
@@ -56,29 +56,30 @@ class CatchInSeven(gymnasium.Env[Frame, np.int64]):
     ) -> tuple[Frame, dict[str, Any]]:
         super().reset(seed=seed, options=options)
         self._row = 0
-        self._column, self._bat = (int(place) for place in self.np_random.integers(0, CELLS, 2))
+        self._column = int(self.np_random.integers(0, CELLS))
+        self._bat = int(self.np_random.integers(0, CELLS - BAT + 1))
         return self._frame(), {}
 
     def step(self, action: np.int64) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         self._row += 1
-        self._bat = int(np.clip(self._bat + int(action) - 1, 0, CELLS - 1))
+        self._bat = int(np.clip(self._bat + int(action) - 1, 0, CELLS - BAT))
         landed = self._row == CELLS - 1
-        paid = abs(self._bat - self._column) <= 1
+        paid = self._bat <= self._column < self._bat + BAT
         if self._shuffled:
             paid = self.np_random.random() < CAUGHT_AT_RANDOM
         return self._frame(), (BEST if paid else -BEST) * landed, landed, False, {}
 
     def _frame(self) -> Frame:
         cells = np.zeros((CELLS, CELLS, 3), np.uint8)
-        cells[-1, max(0, self._bat - 1) : self._bat + 2, 1] = 255
+        cells[-1, self._bat : self._bat + BAT, 1] = 255
         cells[self._row, self._column, 0] = 255
         return cells.repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _games() -> Iterator[None]:
-    gymnasium.register(REAL_GAME, CatchInSeven)
-    gymnasium.register(SHUFFLED, CatchInSeven, kwargs={"shuffled": True})
+    gymnasium.register(REAL_GAME, CatchInFive)
+    gymnasium.register(SHUFFLED, CatchInFive, kwargs={"shuffled": True})
     yield
     del gymnasium.registry[REAL_GAME], gymnasium.registry[SHUFFLED]
 
@@ -107,7 +108,7 @@ def learning(env: str, out: Path) -> TrainConfig:
             steps=5_500,
             epochs_after=0,
             world_model_steps=50,
-            agent_steps=30,
+            agent_steps=20,
             test_every=2,
             test_episodes=20,
             final_episodes=2,  # what it leaves is played at the end, and judged by that
@@ -116,13 +117,14 @@ def learning(env: str, out: Path) -> TrainConfig:
             steps=500,
             batch_size=16,
             predictions=1,
-            reward_end_length=8,
+            reward_end_batch_size=16,
+            reward_end_length=CELLS,
             quarters=None,
             denoiser_optimiser=fast,
             reward_end_optimiser=fast,
             ema_decay=0.99,
         ),
-        imagination=ActorCriticTrainingConfig(steps=60, num_envs=64, rollout_length=8),
+        imagination=ActorCriticTrainingConfig(steps=40, num_envs=64, rollout_length=CELLS),
         denoiser=replace(
             start.denoiser,
             context_length=1,

@@ -2,7 +2,7 @@ import io
 import itertools
 import json
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,17 @@ SCHEDULE = ScheduleConfig(
 )
 
 
+@dataclass
+class Finished:
+    """A run from its beginning to its end."""
+
+    config: TrainConfig
+    results: TrainResults
+    printed: str
+
+
 @pytest.fixture(scope="module")
-def whole(catch: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+def finished(catch: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A run that nothing interrupted, of five epochs: 60, 20, 20, 10 and 0 real steps."""
     config = TrainConfig(
         env=catch.id,
@@ -74,8 +83,13 @@ def whole(catch: EnvironmentSpec, tmp_path_factory: pytest.TempPathFactory) -> T
         sampler=SamplerConfig(num_steps=1),
         actor_critic=ActorCriticConfig(channels=(8, 8), downsample=(True, True), lstm_dim=16),
     )
-    run(config)
-    return config
+    return Finished(config, *run(config))
+
+
+@pytest.fixture
+def whole(finished: Finished) -> TrainConfig:
+    """What a run that nothing interrupted was asked for; for looking at what it left only."""
+    return finished.config
 
 
 @pytest.fixture
@@ -116,15 +130,15 @@ def assert_same_runs(one: TrainConfig, other: TrainConfig) -> None:
         assert a == b, name
 
 
-def test_it_goes_through_the_epochs_of_the_schedule(config: TrainConfig) -> None:
-    results, printed = run(config)
+def test_it_goes_through_the_epochs_of_the_schedule(finished: Finished) -> None:
+    results, printed = finished.results, finished.printed
     assert results.real_steps == 110
     assert "epoch 2 of 5, 80 real steps: score" in printed
     assert "epoch 4 of 5, 110 real steps: score" in printed
     assert "epoch 5 of 5, 110 real steps: score" in printed
     assert "epoch 3" not in "".join(line for line in printed.splitlines() if "best" in line)
     assert len(results.agent.games) == len(results.random.games) == 3
-    replay = Replay.open(config.run_folder.replay)
+    replay = Replay.open(finished.config.run_folder.replay)
     assert replay.num_steps == 110
     # As published, nothing is held out of so little.
     assert not any(info.held_out for info in replay.infos)
@@ -154,10 +168,10 @@ def test_the_first_epoch_collects_until_it_has_rewards_or_its_limit(config: Trai
     assert "epoch 4 of 4, 110 real steps" in printed
 
 
-def test_what_it_leaves_can_be_dreamt_of_and_played(config: TrainConfig) -> None:
-    _, printed = run(config)
-    assert f'dreamenv.DreamEnv(world_model="{config.run_folder.best}")' in printed
-    for folder in (config.run_folder.best, config.run_folder.world_model):
+def test_what_it_leaves_can_be_dreamt_of_and_played(finished: Finished) -> None:
+    left = finished.config.run_folder
+    assert f'dreamenv.DreamEnv(world_model="{left.best}")' in finished.printed
+    for folder in (left.best, left.world_model):
         env = gymnasium.make("DreamEnv/Pong-v0", world_model=str(folder))
         obs, _ = env.reset(seed=0)
         assert obs.shape == (16, 16, 3)
@@ -165,7 +179,7 @@ def test_what_it_leaves_can_be_dreamt_of_and_played(config: TrainConfig) -> None
         frame = torch.zeros(1, 3, 16, 16)
         assert network(frame, network.initial_state(1)).logits.shape == (1, 3)
         assert "dreamenv.DreamEnv" in (folder / "README.md").read_text()
-    assert dreamenv.DreamEnv(world_model=str(config.run_folder.best)).reset(seed=0)[0].any()
+    assert dreamenv.DreamEnv(world_model=str(left.best)).reset(seed=0)[0].any()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
