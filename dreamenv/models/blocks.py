@@ -186,10 +186,12 @@ class AdaptiveNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Maps [N, C, H, W] and the condition [N, cond_channels] to [N, C, H, W]."""
+        scale, shift = self.linear(condition).chunk(2, dim=1)
+        if self.num_groups is not None and _folds_norms(x):
+            return _folded_group_norm(x, self.num_groups, 1 + scale, shift)
         if self.num_groups is not None:
             x = F.group_norm(x, self.num_groups, eps=EPSILON)
-        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, x, 1 + scale)
+        return torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
 
 
 class SelfAttention(nn.Module):
@@ -401,6 +403,37 @@ class UNet(nn.Module):
         bottom, passed = self.down(pad_to_multiple(x, self.multiple), condition)
         grown: Tensor = self.up(bottom, condition, passed)
         return grown[..., :height, :width]
+
+
+def _folds_norms(x: Tensor) -> bool:
+    # Where nothing is compiled torch's own is quicker; on a GPU, and in training, it was not timed.
+    is_compiled = torch.compiler.is_compiling() and x.device.type == "cpu"
+    return is_compiled and not torch.is_grad_enabled()
+
+
+def _folded_group_norm(x: Tensor, num_groups: int, factor: Tensor, shift: Tensor) -> Tensor:
+    """Normalises in groups, multiplies and shifts: two sums, then one multiply-add a value.
+
+    Args:
+        x: [N, C, H, W].
+        num_groups: Groups of channels.
+        factor: [N, C].
+        shift: [N, C].
+    """
+    values = x.float()
+    grouped = len(x), num_groups, -1
+    size = values[0].numel() // num_groups
+    # By the channel first: with the channels last, these sums are over whole vectors.
+    mean, square = (
+        each.sum(dim=(2, 3)).reshape(grouped).sum(dim=2, keepdim=True) / size
+        for each in (values, values.square())
+    )
+    variance = (square - mean.square()).clamp(min=0)
+    scale = (variance + EPSILON).rsqrt() * factor.float().reshape(grouped)
+    offset = shift.float().reshape(grouped) - mean * scale
+    # Stacked, the compiler keeps them; else it works them out anew for every pixel: 1.7 times.
+    scale, offset = torch.stack((scale, offset)).reshape(2, *x.shape[:2], 1, 1)
+    return torch.addcmul(offset, values, scale).to(x.dtype)
 
 
 def _num_groups(channels: int) -> int:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -27,6 +28,24 @@ def zero_state(lstm: nn.LSTM | nn.LSTMCell, num_rows: int) -> LSTMState:
     weight = next(lstm.parameters())
     shape = num_rows, lstm.hidden_size
     return LSTMState(weight.new_zeros(shape), weight.new_zeros(shape))
+
+
+def step_lstm(lstm: nn.LSTM, x: Tensor, state: LSTMState) -> LSTMState:
+    """Takes one step of an LSTM of one layer, by plain products.
+
+    On a CPU, torch's own call first lays all weights out anew, which for one step takes longer than
+    the products (atari100k, one row: 3.5 ms in bf16 and 1.6 in float32 for 0.5).
+
+    Args:
+        lstm: Its weights.
+        x: [N, features].
+        state: The state before.
+    """
+    given = F.linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
+    gates = given + F.linear(state.h, lstm.weight_hh_l0, lstm.bias_hh_l0)
+    enters, stays, cell, leaves = gates.chunk(4, dim=1)
+    c = stays.sigmoid() * state.c + enters.sigmoid() * cell.tanh()
+    return LSTMState(leaves.sigmoid() * c.tanh(), c)
 
 
 def initialise_lstm(lstm: nn.LSTM | nn.LSTMCell) -> None:

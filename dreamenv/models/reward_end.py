@@ -17,7 +17,7 @@ from dreamenv.models.blocks import (
     conv3x3,
     fold_frames,
 )
-from dreamenv.models.lstm import LSTMState, initialise_lstm, zero_state
+from dreamenv.models.lstm import LSTMState, initialise_lstm, step_lstm, zero_state
 
 NUM_REWARDS = 3  # the signs -1, 0, 1
 NUM_ENDS = 2  # goes on, ended
@@ -147,13 +147,18 @@ class RewardEndModel(nn.Module):
         x = self.conv_in(fold_frames(x, self.config.fold))
         x, _ = self.down(x, self.action_embedding(actions.flatten()))
         x = x.reshape(rows, steps, -1)
-        hidden, (h, c) = self._remember(x, state)
+        hidden, state = self._remember(x, state)
         reward_logits, end_logits = self.head(hidden).float().split((NUM_REWARDS, NUM_ENDS), dim=2)
-        return RewardEndOutput(reward_logits, end_logits, LSTMState(h[0].float(), c[0].float()))
+        return RewardEndOutput(reward_logits, end_logits, state)
 
-    def _remember(self, x: Tensor, state: LSTMState) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def _remember(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Runs the LSTM over [N, T, features]: its outputs, and its state after them."""
         remembered: tuple[Tensor, tuple[Tensor, Tensor]]
+        if x.device.type == "cpu" and x.shape[1] == 1:
+            # For a step of a dream, casting the weights would take longer than the products.
+            with torch.autocast("cpu", enabled=False):
+                after = step_lstm(self.lstm, x[:, 0].float(), state)
+            return after.h[:, None], after
         before = state.h[None], state.c[None]
         if x.device.type != "cuda":
             remembered = self.lstm(x, before)
@@ -162,7 +167,8 @@ class RewardEndModel(nn.Module):
             # of long batches are too small for that.
             with torch.autocast("cuda", enabled=False):
                 remembered = self.lstm(x.float(), before)
-        return remembered
+        hidden, (h, c) = remembered
+        return hidden, LSTMState(h[0].float(), c[0].float())
 
     def _shown(self, obs: Tensor, next_obs: Tensor) -> Tensor:
         """Turns the frames after each step into what the network is shown of them."""

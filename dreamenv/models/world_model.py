@@ -35,7 +35,7 @@ WEIGHTS_FILE = "world_model.safetensors"
 
 # Bytes of the widest activation that are faster to go through than more. Of atari100k, 32 dreams
 # on two cores with 32 MiB of cache: 8 MiB 12.1 frames a second, 16 MiB 12.5, 32 MiB 10.3.
-_CACHE = 16 * 2**20
+_CACHE = 8 * 2**20
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from dreamenv.errors import ConfigError
 from dreamenv.models.blocks import (
@@ -81,6 +85,32 @@ def test_the_condition_scales_and_shifts_what_was_normalised() -> None:
     y = norm(5 + 7 * torch.randn(4, 8, 16, 16), torch.zeros(4, 2))
     assert torch.allclose(y.mean(dim=(1, 2, 3)), torch.full((4,), 3.0), atol=1e-4)
     assert torch.allclose(y.std(dim=(1, 2, 3)), torch.full((4,), 2.0), atol=1e-2)
+
+
+@pytest.mark.parametrize("channels", [8, 96])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_it_is_the_same_from_two_sums(channels: int, dtype: torch.dtype) -> None:
+    graphs: list[str] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph.code)
+        return graph.forward
+
+    norm = AdaptiveNorm(channels, cond_channels=2).to(dtype)
+    compiled = torch.compile(norm, backend=keep, dynamic=False)
+    spread = 0.1 + 5 * torch.rand(3, channels, 1, 1)
+    x = (10 * torch.randn(3, channels, 1, 1) + spread * torch.randn(3, channels, 9, 7)).to(dtype)
+    x[0] = 20.3  # a picture of one colour, whose variance rounding must not take below 0
+    condition = torch.randn(3, 2, dtype=dtype)
+    with torch.no_grad():
+        expected, found = norm(x, condition), compiled(x, condition)
+    assert found.dtype == dtype
+    tolerance = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(found[1:], expected[1:], atol=tolerance, rtol=tolerance)
+    assert ((found[0] - expected[0]).abs() < 0.05).all()
+    # What learns goes on through torch's own, of which the gradient is the one of old.
+    assert torch.equal(compiled(x, condition), norm(x, condition))
+    assert ["group_norm" in code for code in graphs] == [False, True]
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dreamenv.models.lstm import LSTMState, initialise_lstm, zero_state
+from dreamenv.models.lstm import LSTMState, initialise_lstm, step_lstm, zero_state
 
 
 @pytest.mark.parametrize("lstm", [nn.LSTM(6, 4), nn.LSTMCell(6, 4)])
@@ -23,6 +23,16 @@ def test_the_state_before_the_first_step_is_zeros() -> None:
     assert state.h.shape == state.c.shape == (3, 4)
     assert state.h.abs().sum() + state.c.abs().sum() == 0
     assert state.h.data_ptr() != state.c.data_ptr()
+
+
+def test_a_step_is_that_of_torch() -> None:
+    lstm = nn.LSTM(6, 4, batch_first=True)
+    state = LSTMState(torch.randn(3, 4), torch.randn(3, 4))
+    for _ in range(3):
+        x = torch.randn(3, 6)
+        _, (h, c) = lstm(x[:, None], (state.h[None], state.c[None]))
+        state = step_lstm(lstm, x, state)
+        torch.testing.assert_close(state, LSTMState(h[0], c[0]))
 
 
 def test_a_choice_between_states_is_one_of_rows() -> None:

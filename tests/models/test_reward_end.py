@@ -228,6 +228,15 @@ def test_settings_that_cannot_work_are_refused(change: dict[str, Any], named: st
         replace(TINY, **change)
 
 
+@torch.no_grad()
+def test_a_step_of_a_dream_does_not_round_memory_to_bfloat16() -> None:
+    frames = torch.rand(2, 1, 3, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = tiny()(frames, torch.zeros(2, 1, dtype=torch.int64), frames)
+    for memory in output.state:
+        assert (memory != memory.bfloat16().float()).any()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @torch.no_grad()
 def test_on_a_gpu_memory_is_not_rounded_to_float16() -> None:
