@@ -5,7 +5,7 @@ and Karras et al. (2022).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -177,21 +177,45 @@ class ActionEmbedding(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """A norm whose scale and shift are a linear function of the condition."""
+    """A norm whose scale and shift are a linear function of the condition; see `modulate`."""
 
     def __init__(self, channels: int, cond_channels: int, norm: Norm = "group") -> None:
         super().__init__()
         self.num_groups = _num_groups(channels) if norm == "group" else None
         self.linear = nn.Linear(cond_channels, 2 * channels)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps [N, C, H, W] and the condition [N, cond_channels] to [N, C, H, W]."""
-        scale, shift = self.linear(condition).chunk(2, dim=1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Maps [N, C, H, W], and the scales and shifts [N, 2 C], to [N, C, H, W]."""
+        scale, shift = modulation.chunk(2, dim=1)
         if self.num_groups is not None and _folds_norms(x):
             return _folded_group_norm(x, self.num_groups, 1 + scale, shift)
         if self.num_groups is not None:
             x = F.group_norm(x, self.num_groups, eps=EPSILON)
         return torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
+
+
+def modulate(norms: Sequence[AdaptiveNorm], condition: Tensor) -> Iterator[Tensor]:
+    """Works out the scales and shifts of norms.
+
+    Args:
+        norms: In the order in which they are applied.
+        condition: [N, cond_channels].
+
+    Yields:
+        For each norm, [N, 2 C].
+    """
+    if not torch.compiler.is_compiling():
+        return iter([norm.linear(condition) for norm in norms])
+    # As one product: the weights are copied when they are cast, and might as well be side by side.
+    weight = torch.cat([norm.linear.weight.to(condition.dtype) for norm in norms])
+    bias = torch.cat([norm.linear.bias.to(condition.dtype) for norm in norms])
+    widths = [norm.linear.out_features for norm in norms]
+    return iter(F.linear(condition, weight, bias).split(widths, dim=1))
+
+
+def norms_of(module: nn.Module) -> list[AdaptiveNorm]:
+    """Lists the adaptive norms of a module, in the order in which they are applied."""
+    return [each for each in module.modules() if isinstance(each, AdaptiveNorm)]
 
 
 class SelfAttention(nn.Module):
@@ -245,10 +269,10 @@ class ResidualBlock(nn.Module):
         self.attention = SelfAttention(channels_out) if attention else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps [N, channels_in, H, W] to [N, channels_out, H, W]."""
-        hidden = self.conv1(F.silu(self.norm1(x, condition)))
-        hidden = self.conv2(F.silu(self.norm2(hidden, condition)))
+    def forward(self, x: Tensor, modulations: Iterator[Tensor]) -> Tensor:
+        """Maps [N, channels_in, H, W] to [N, channels_out, H, W], by the next two modulations."""
+        hidden = self.conv1(F.silu(self.norm1(x, next(modulations))))
+        hidden = self.conv2(F.silu(self.norm2(hidden, next(modulations))))
         attended: Tensor = self.attention(self.skip(x) + hidden)
         return attended
 
@@ -271,13 +295,13 @@ class ResidualStack(nn.ModuleList):
         )
 
     def forward(
-        self, x: Tensor, condition: Tensor, joined: Sequence[Tensor] | None = None
+        self, x: Tensor, modulations: Iterator[Tensor], joined: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """Runs the blocks.
 
         Args:
             x: [N, C, H, W].
-            condition: [N, cond_channels].
+            modulations: Of all norms to come, as `modulate` works them out.
             joined: Where given, what each block finds concatenated to its input.
 
         Returns:
@@ -285,7 +309,7 @@ class ResidualStack(nn.ModuleList):
         """
         outputs = []
         for index, block in enumerate(self):
-            x = block(x if joined is None else torch.cat([x, joined[index]], dim=1), condition)
+            x = block(x if joined is None else torch.cat([x, joined[index]], dim=1), modulations)
             outputs.append(x)
         return outputs
 
@@ -320,12 +344,14 @@ class DownPath(nn.Module):
             last, last, cond_channels, attention=levels.middle_attention, norm=levels.norm
         )
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+    def forward(
+        self, x: Tensor, modulations: Iterator[Tensor]
+    ) -> tuple[Tensor, list[list[Tensor]]]:
         """Runs the way down.
 
         Args:
             x: [N, channels[0], H, W].
-            condition: [N, cond_channels].
+            modulations: Of all norms to come, as `modulate` works them out.
 
         Returns:
             The bottom, [N, channels[-1], H / 2**(levels - 1), W / 2**(levels - 1)], each halving
@@ -334,9 +360,9 @@ class DownPath(nn.Module):
         passed: list[list[Tensor]] = []
         for shrink, level in zip(self.shrink, self.levels, strict=True):
             x = shrink(x)
-            passed.append([x, *level(x, condition)])
+            passed.append([x, *level(x, modulations)])
             x = passed[-1][-1]
-        return self.middle(x, condition)[-1], passed
+        return self.middle(x, modulations)[-1], passed
 
 
 class UpPath(nn.Module):
@@ -360,10 +386,12 @@ class UpPath(nn.Module):
                 )
             )
 
-    def forward(self, x: Tensor, condition: Tensor, passed: list[list[Tensor]]) -> Tensor:
+    def forward(
+        self, x: Tensor, modulations: Iterator[Tensor], passed: list[list[Tensor]]
+    ) -> Tensor:
         """Maps the bottom, and what `DownPath` passed on, to [N, channels[0], H, W]."""
         for grow, level, joined in zip(self.grow, self.levels, reversed(passed), strict=True):
-            x = level(grow(x), condition, joined[::-1])[-1]
+            x = level(grow(x), modulations, joined[::-1])[-1]
         return x
 
 
@@ -392,6 +420,7 @@ class UNet(nn.Module):
         super().__init__()
         self.down = DownPath(levels, cond_channels)
         self.up = UpPath(levels, cond_channels)
+        self._norms = norms_of(self)
         self.multiple = 2 ** (len(levels.channels) - 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -400,8 +429,9 @@ class UNet(nn.Module):
         Sizes that the levels do not divide are zero-padded right and below, and cropped after.
         """
         height, width = x.shape[-2:]
-        bottom, passed = self.down(pad_to_multiple(x, self.multiple), condition)
-        grown: Tensor = self.up(bottom, condition, passed)
+        modulations = modulate(self._norms, condition)
+        bottom, passed = self.down(pad_to_multiple(x, self.multiple), modulations)
+        grown: Tensor = self.up(bottom, modulations, passed)
         return grown[..., :height, :width]
 
 

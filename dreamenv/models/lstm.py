@@ -41,8 +41,8 @@ def step_lstm(lstm: nn.LSTM, x: Tensor, state: LSTMState) -> LSTMState:
         x: [N, features].
         state: The state before.
     """
-    given = F.linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0)
-    gates = given + F.linear(state.h, lstm.weight_hh_l0, lstm.bias_hh_l0)
+    weight_ih, weight_hh, bias_ih, bias_hh = lstm.all_weights[0]
+    gates = F.linear(x, weight_ih, bias_ih) + F.linear(state.h, weight_hh, bias_hh)
     enters, stays, cell, leaves = gates.chunk(4, dim=1)
     c = stays.sigmoid() * state.c + enters.sigmoid() * cell.tanh()
     return LSTMState(leaves.sigmoid() * c.tanh(), c)

@@ -16,6 +16,8 @@ from dreamenv.models.blocks import (
     check_fold,
     conv3x3,
     fold_frames,
+    modulate,
+    norms_of,
 )
 from dreamenv.models.lstm import LSTMState, initialise_lstm, step_lstm, zero_state
 
@@ -113,6 +115,7 @@ class RewardEndModel(nn.Module):
         self.action_embedding = ActionEmbedding(num_actions, config.cond_channels)
         self.conv_in = conv3x3(2 * channels * config.fold**2, config.channels[0])
         self.down = DownPath(config.levels, config.cond_channels)
+        self._norms = norms_of(self.down)
         # Every halving rounds up, so their product divides at once.
         divisor = config.fold * 2 ** (len(config.channels) - 1)
         pixels = -(-height // divisor) * -(-width // divisor)
@@ -145,7 +148,7 @@ class RewardEndModel(nn.Module):
         state = self.initial_state(rows) if state is None else state
         x = torch.cat([obs, self._shown(obs, next_obs)], dim=2).flatten(0, 1)
         x = self.conv_in(fold_frames(x, self.config.fold))
-        x, _ = self.down(x, self.action_embedding(actions.flatten()))
+        x, _ = self.down(x, modulate(self._norms, self.action_embedding(actions.flatten())))
         x = x.reshape(rows, steps, -1)
         hidden, state = self._remember(x, state)
         reward_logits, end_logits = self.head(hidden).float().split((NUM_REWARDS, NUM_ENDS), dim=2)

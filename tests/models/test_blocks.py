@@ -18,6 +18,8 @@ from dreamenv.models.blocks import (
     UNet,
     check_channels,
     fold_frames,
+    modulate,
+    norms_of,
     unfold_frames,
 )
 
@@ -59,7 +61,7 @@ def test_fresh_residual_blocks_and_attention_add_nothing() -> None:
     block = ResidualBlock(8, 8, cond_channels=4, attention=False)
     torch.nn.init.zeros_(block.get_parameter("conv2.bias"))
     x, condition = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
-    assert torch.equal(block(x, condition), x)
+    assert torch.equal(block(x, modulate(norms_of(block), condition)), x)
     attention = SelfAttention(8)
     assert torch.equal(attention(x), attention.norm(x))
 
@@ -80,11 +82,44 @@ def test_attention_carries_every_pixel_to_every_other() -> None:
 @torch.no_grad()
 def test_the_condition_scales_and_shifts_what_was_normalised() -> None:
     norm = AdaptiveNorm(8, cond_channels=2)
-    torch.nn.init.zeros_(norm.linear.weight)
-    norm.linear.bias[:8], norm.linear.bias[8:] = 1.0, 3.0
-    y = norm(5 + 7 * torch.randn(4, 8, 16, 16), torch.zeros(4, 2))
+    y = norm(5 + 7 * torch.randn(4, 8, 16, 16), torch.tensor([[1.0] * 8 + [3.0] * 8] * 4))
     assert torch.allclose(y.mean(dim=(1, 2, 3)), torch.full((4,), 3.0), atol=1e-4)
     assert torch.allclose(y.std(dim=(1, 2, 3)), torch.full((4,), 2.0), atol=1e-2)
+
+
+def test_every_norm_is_told_of_the_condition_in_its_turn() -> None:
+    unet = UNet(Levels((8, 16), (1, 2), (False, False)), cond_channels=4)
+    applied: list[AdaptiveNorm] = []
+    told: list[Tensor] = []
+
+    def note(norm: torch.nn.Module, given: tuple[Tensor, Tensor]) -> None:
+        assert isinstance(norm, AdaptiveNorm)
+        applied.append(norm)
+        told.append(given[1])
+
+    for norm in norms_of(unet):
+        norm.register_forward_pre_hook(note)
+    condition = torch.randn(2, 4)
+    unet(torch.randn(2, 8, 8, 8), condition)
+    assert applied == norms_of(unet)
+    assert len(applied) == 20
+    for norm, modulation in zip(applied, told, strict=True):
+        torch.testing.assert_close(modulation, norm.linear(condition))
+
+
+def test_compiled_the_norms_are_told_the_same_by_one_product() -> None:
+    graphs: list[str] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph.code)
+        return graph.forward
+
+    norms = norms_of(UNet(Levels((8, 16), (1, 2), (False, False)), cond_channels=4))
+    compiled = torch.compile(lambda condition: list(modulate(norms, condition)), backend=keep)
+    condition = torch.randn(2, 4)
+    for found, expected in zip(compiled(condition), modulate(norms, condition), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert [code.count("linear(") for code in graphs] == [1]
 
 
 @pytest.mark.parametrize("channels", [8, 96])
@@ -96,30 +131,28 @@ def test_compiled_it_is_the_same_from_two_sums(channels: int, dtype: torch.dtype
         graphs.append(graph.code)
         return graph.forward
 
-    norm = AdaptiveNorm(channels, cond_channels=2).to(dtype)
+    norm = AdaptiveNorm(channels, cond_channels=2)
     compiled = torch.compile(norm, backend=keep, dynamic=False)
     spread = 0.1 + 5 * torch.rand(3, channels, 1, 1)
     x = (10 * torch.randn(3, channels, 1, 1) + spread * torch.randn(3, channels, 9, 7)).to(dtype)
     x[0] = 20.3  # a picture of one colour, whose variance rounding must not take below 0
-    condition = torch.randn(3, 2, dtype=dtype)
+    modulation = torch.randn(3, 2 * channels, dtype=dtype)
     with torch.no_grad():
-        expected, found = norm(x, condition), compiled(x, condition)
+        expected, found = norm(x, modulation), compiled(x, modulation)
     assert found.dtype == dtype
     tolerance = 1e-4 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(found[1:], expected[1:], atol=tolerance, rtol=tolerance)
     assert ((found[0] - expected[0]).abs() < 0.05).all()
     # What learns goes on through torch's own, of which the gradient is the one of old.
-    assert torch.equal(compiled(x, condition), norm(x, condition))
+    assert torch.equal(compiled(x, modulation), norm(x, modulation))
     assert ["group_norm" in code for code in graphs] == [False, True]
 
 
 @torch.no_grad()
 def test_without_a_norm_the_condition_scales_and_shifts_what_it_is_given() -> None:
     norm = AdaptiveNorm(8, cond_channels=2, norm="none")
-    torch.nn.init.zeros_(norm.linear.weight)
-    norm.linear.bias[:8], norm.linear.bias[8:] = 1.0, 3.0
     x = 5 + 7 * torch.randn(4, 8, 16, 16)
-    assert torch.allclose(norm(x, torch.zeros(4, 2)), 2 * x + 3)
+    assert torch.allclose(norm(x, torch.tensor([[1.0] * 8 + [3.0] * 8] * 4)), 2 * x + 3)
 
 
 @torch.no_grad()
