@@ -194,23 +194,27 @@ class AdaptiveNorm(nn.Module):
         return torch.addcmul(shift[:, :, None, None], x, 1 + scale[:, :, None, None])
 
 
-def modulate(norms: Sequence[AdaptiveNorm], condition: Tensor) -> Iterator[Tensor]:
+def modulate(norms: Sequence[AdaptiveNorm], condition: Tensor) -> Tensor:
     """Works out the scales and shifts of norms.
 
     Args:
         norms: In the order in which they are applied.
         condition: [N, cond_channels].
 
-    Yields:
-        For each norm, [N, 2 C].
+    Returns:
+        Those of all norms side by side, [N, 2 C of the first + 2 C of the second + ...].
     """
     if not torch.compiler.is_compiling():
-        return iter([norm.linear(condition) for norm in norms])
+        return torch.cat([norm.linear(condition) for norm in norms], dim=1)
     # As one product: the weights are copied when they are cast, and might as well be side by side.
     weight = torch.cat([norm.linear.weight.to(condition.dtype) for norm in norms])
     bias = torch.cat([norm.linear.bias.to(condition.dtype) for norm in norms])
-    widths = [norm.linear.out_features for norm in norms]
-    return iter(F.linear(condition, weight, bias).split(widths, dim=1))
+    return F.linear(condition, weight, bias)
+
+
+def each_modulation(norms: Sequence[AdaptiveNorm], modulation: Tensor) -> Iterator[Tensor]:
+    """Takes apart what `modulate` returned: yields the scales and shifts of each norm, [N, 2 C]."""
+    return iter(modulation.split([norm.linear.out_features for norm in norms], dim=1))
 
 
 def norms_of(module: nn.Module) -> list[AdaptiveNorm]:
@@ -301,7 +305,7 @@ class ResidualStack(nn.ModuleList):
 
         Args:
             x: [N, C, H, W].
-            modulations: Of all norms to come, as `modulate` works them out.
+            modulations: Of all norms to come, as `each_modulation` yields them.
             joined: Where given, what each block finds concatenated to its input.
 
         Returns:
@@ -351,7 +355,7 @@ class DownPath(nn.Module):
 
         Args:
             x: [N, channels[0], H, W].
-            modulations: Of all norms to come, as `modulate` works them out.
+            modulations: Of all norms to come, as `each_modulation` yields them.
 
         Returns:
             The bottom, [N, channels[-1], H / 2**(levels - 1), W / 2**(levels - 1)], each halving
@@ -423,13 +427,17 @@ class UNet(nn.Module):
         self._norms = norms_of(self)
         self.multiple = 2 ** (len(levels.channels) - 1)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Maps [N, channels[0], H, W] to the same shape, for any H and W.
+    def modulate(self, condition: Tensor) -> Tensor:
+        """Maps the condition, [N, cond_channels], to the scales and shifts of all norms, [N, M]."""
+        return modulate(self._norms, condition)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Maps [N, channels[0], H, W] and what `modulate` returns to that shape, for any H and W.
 
         Sizes that the levels do not divide are zero-padded right and below, and cropped after.
         """
         height, width = x.shape[-2:]
-        modulations = modulate(self._norms, condition)
+        modulations = each_modulation(self._norms, modulation)
         bottom, passed = self.down(pad_to_multiple(x, self.multiple), modulations)
         grown: Tensor = self.up(bottom, modulations, passed)
         return grown[..., :height, :width]

@@ -133,6 +133,7 @@ class Denoiser(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         chance: Tensor | None = None,
+        modulation: Tensor | None = None,
     ) -> Tensor:
         """Runs F on a noisy target.
 
@@ -143,13 +144,27 @@ class Denoiser(nn.Module):
             actions: int64 [N, L].
             since_reward: int64 [N], as `later` counts; None where there was no reward.
             chance: float32 [N, K], standard Gumbel noise; None for the likeliest choice.
+            modulation: As `modulate` returns it; None to work it out.
 
         Returns:
             float32 [N, C, H, W].
         """
         scaled, past = _each(factors.c_in) * noisy, self._past(context)
-        output: Tensor = self.network(scaled, factors.c_noise, past, actions, since_reward, chance)
+        told = past, actions, since_reward, chance, modulation
+        output: Tensor = self.network(scaled, factors.c_noise, *told)
         return output.float()
+
+    def modulate(self, sigma: Tensor, actions: Tensor) -> Tensor:
+        """Works out what noise levels and actions alone decide, for several levels at once.
+
+        Args:
+            sigma: float32 [N], the noise levels.
+            actions: int64 [N, L].
+
+        Returns:
+            float [N, M], for `forward`.
+        """
+        return self.network.modulate(self.preconditioners(sigma).c_noise, actions)
 
     def forward(
         self,
@@ -159,6 +174,7 @@ class Denoiser(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         chance: Tensor | None = None,
+        modulation: Tensor | None = None,
     ) -> Tensor:
         """Computes D, as sampling uses it: a target whose frame has the levels of a byte.
 
@@ -169,12 +185,14 @@ class Denoiser(nn.Module):
             actions: int64 [N, L].
             since_reward: int64 [N], as `later` counts; None where there was no reward.
             chance: float32 [N, K], standard Gumbel noise; None for the likeliest choice.
+            modulation: What `modulate` returns of these levels and actions; None to work it out.
 
         Returns:
             float32 [N, C, H, W].
         """
         factors = self.preconditioners(sigma)
-        output = self.run_network(noisy, factors, context, actions, since_reward, chance)
+        told = context, actions, since_reward, chance, modulation
+        output = self.run_network(noisy, factors, *told)
         return self._wrap(noisy, output, factors, context[:, -1])
 
     def to_target(self, frame: Tensor, last: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class DenoiserNetwork(nn.Module):
         actions: Tensor,
         since_reward: Tensor | None = None,
         chance: Tensor | None = None,
+        modulation: Tensor | None = None,
     ) -> Tensor:
         """Runs the network on scaled inputs, and chooses one of the futures.
 
@@ -83,11 +84,13 @@ class DenoiserNetwork(nn.Module):
                 no reward.
             chance: float32 [N, K], standard Gumbel noise, with which each of the K choices is taken
                 as often as it is likely; None for the likeliest.
+            modulation: What `modulate` returns of `c_noise` and `actions`; None to work it out.
 
         Returns:
             float [N, C, H, W].
         """
-        output, features = self._draw(noisy, c_noise, context, actions)
+        modulation = self.modulate(c_noise, actions) if modulation is None else modulation
+        output, features = self._draw(noisy, context, modulation)
         if self.choice_head is not None:
             seen = self.choice_head.see(features, output, None)
             since = torch.zeros_like(actions[:, -1]) if since_reward is None else since_reward
@@ -116,7 +119,7 @@ class DenoiserNetwork(nn.Module):
             corner: int64 [N, 2], row and column of the frame at which these squares were cut out;
                 None where they are whole.
         """
-        output, features = self._draw(noisy, c_noise, context, actions)
+        output, features = self._draw(noisy, context, self.modulate(c_noise, actions))
         head, size = self.choice_head, (noisy.shape[-2], noisy.shape[-1])
         if head is None:
             return Futures(unfold_frames(output, self.fold, size)[None], None)
@@ -128,19 +131,24 @@ class DenoiserNetwork(nn.Module):
         odds = head.likelihood(seen, since) if size == self.size else None
         return Futures(torch.stack(drawn), odds)
 
-    def _draw(
-        self, noisy: Tensor, c_noise: Tensor, context: Tensor, actions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns what the U-Net draws, folded, and its last features."""
-        condition = self._condition(c_noise, actions)
-        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
-        x = self.unet(self.conv_in(fold_frames(x, self.fold)), condition)
-        return self.conv_out(F.silu(self.norm_out(x))), x
+    def modulate(self, c_noise: Tensor, actions: Tensor) -> Tensor:
+        """Works out how noise levels and actions scale and shift the features of the U-Net.
 
-    def _condition(self, c_noise: Tensor, actions: Tensor) -> Tensor:
+        Args:
+            c_noise: float [N].
+            actions: int64 [N, L].
+
+        Returns:
+            float [N, M].
+        """
         noise = self.noise_embedding(c_noise)
         embedded = self.action_embedding(actions).flatten(1)
         # A context length that does not divide the condition leaves its last entries to the noise.
         embedded = F.pad(embedded, (0, noise.shape[1] - embedded.shape[1]))
-        condition: Tensor = self.condition(noise + embedded)
-        return condition
+        return self.unet.modulate(self.condition(noise + embedded))
+
+    def _draw(self, noisy: Tensor, context: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what the U-Net draws, folded, and its last features."""
+        x = torch.cat([context.flatten(1, 2), noisy], dim=1)
+        x = self.unet(self.conv_in(fold_frames(x, self.fold)), modulation)
+        return self.conv_out(F.silu(self.norm_out(x))), x

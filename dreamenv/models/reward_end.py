@@ -15,6 +15,7 @@ from dreamenv.models.blocks import (
     Levels,
     check_fold,
     conv3x3,
+    each_modulation,
     fold_frames,
     modulate,
     norms_of,
@@ -148,7 +149,8 @@ class RewardEndModel(nn.Module):
         state = self.initial_state(rows) if state is None else state
         x = torch.cat([obs, self._shown(obs, next_obs)], dim=2).flatten(0, 1)
         x = self.conv_in(fold_frames(x, self.config.fold))
-        x, _ = self.down(x, modulate(self._norms, self.action_embedding(actions.flatten())))
+        modulation = modulate(self._norms, self.action_embedding(actions.flatten()))
+        x, _ = self.down(x, each_modulation(self._norms, modulation))
         x = x.reshape(rows, steps, -1)
         hidden, state = self._remember(x, state)
         reward_logits, end_logits = self.head(hidden).float().split((NUM_REWARDS, NUM_ENDS), dim=2)

@@ -88,10 +88,17 @@ class SamplerConfig(Config):
         return schedule(self.num_steps, self.sigma_min, self.sigma_max, self.rho)
 
     @property
+    def evaluated_levels(self) -> tuple[float, ...]:
+        """The level of each evaluation of the denoiser for one frame, in their order."""
+        first, *others = self.levels[:-1]
+        # Heun's method looks ahead to the level that it then steps from.
+        times = 1 if self.order == 1 else 2
+        return (first, *(level for level in others for _ in range(times)))
+
+    @property
     def num_evaluations(self) -> int:
         """How often the denoiser is evaluated for one frame."""
-        steps = len(self.levels) - 1
-        return steps if self.order == 1 else 2 * steps - 1
+        return len(self.evaluated_levels)
 
     def with_denoising(self, steps: int | Sequence[float]) -> "SamplerConfig":
         """Returns this configuration with other noise levels.

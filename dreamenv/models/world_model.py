@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,7 @@ class _CompiledNetworks:
     """The networks of a world model as they are called where they are compiled."""
 
     denoiser: Callable[..., Tensor]
+    modulate: Callable[..., Tensor]
     reward_end: Callable[..., RewardEndOutput]
 
 
@@ -140,7 +141,9 @@ class WorldModel(nn.Module):
         """
         twin = copy.copy(self)
         twin._compiled = _CompiledNetworks(
-            denoiser=compile_network(self.denoiser), reward_end=compile_network(self.reward_end)
+            denoiser=compile_network(self.denoiser),
+            modulate=compile_network(self.denoiser.modulate),
+            reward_end=compile_network(self.reward_end),
         )
         return twin
 
@@ -184,18 +187,20 @@ class WorldModel(nn.Module):
         since = actions.new_zeros(rows) if since_reward is None else since_reward
         _check_since_reward(since, rows)
         past = to_float(context)
+        sampler = sampler or self.config.sampler
         denoiser = self.denoiser if self._compiled is None else self._compiled.denoiser
         at_once = self._rows_at_once(rows)
 
         def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-            told = past, actions, since, chance
+            told = past, actions, since, chance, *next(modulations)
             parts = (each.split(at_once) for each in (noisy, sigma, *told))
             return torch.cat([denoiser(*part) for part in zip(*parts, strict=True)])
 
         chance = self._draw_chance(rows, generator, share)
         draw_noise = self._noise_source(rows, generator, share)
         with self._autocast():
-            trajectory = sample(denoise, draw_noise(), sampler or self.config.sampler, draw_noise)
+            modulations = self._modulations(sampler.evaluated_levels, actions)
+            trajectory = sample(denoise, draw_noise(), sampler, draw_noise)
         return to_uint8(self.denoiser.to_frame(trajectory[-1], past[:, -1]))
 
     @torch.no_grad()
@@ -285,6 +290,22 @@ class WorldModel(nn.Module):
         if model.bf16 or model.device.type == "cpu":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
+
+    def _modulations(
+        self, levels: Sequence[float], actions: Tensor
+    ) -> Iterator[tuple[()] | tuple[Tensor]]:
+        """Yields, for each evaluation of a frame, what its noise level and the actions decide.
+
+        It is worked out for all of them at once; for one alone there is nothing to gain from that,
+        and it is left to the denoiser.
+        """
+        if len(levels) == 1:
+            return iter([()])
+        modulate = self.denoiser.modulate if self._compiled is None else self._compiled.modulate
+        rows = actions.shape[:1]
+        sigmas = [actions.new_full(rows, level, dtype=torch.float32) for level in levels]
+        modulation = modulate(torch.cat(sigmas), actions.repeat(len(levels), 1))
+        return ((each,) for each in modulation.chunk(len(levels)))
 
     def _rows_at_once(self, rows: int) -> int:
         """Returns for how many of so many dreams the denoiser is evaluated at once."""

@@ -979,7 +979,8 @@ def test_a_compiled_dream_dreams_the_same(
     plain = Dream(small_world, small_contexts, 3)
     assert not compiled
     dream = Dream(small_world, small_contexts, 3, compile=True)
-    assert compiled == [small_world.denoiser, small_world.reward_end]
+    denoiser = small_world.denoiser
+    assert compiled == [denoiser, denoiser.modulate, small_world.reward_end]
     assert dream.world_model is small_world
     plain.reset(seed=0)
     dream.reset(seed=0)

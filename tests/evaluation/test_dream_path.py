@@ -120,7 +120,8 @@ def test_only_the_fast_path_is_compiled(path: DreamPath, monkeypatch: pytest.Mon
         each.open(1)
     assert not asked
     networks = compiled.open(1).world_model
-    assert asked == [networks.denoiser, networks.reward_end]
+    denoiser = networks.denoiser
+    assert asked == [denoiser, denoiser.modulate, networks.reward_end]
 
 
 def test_what_cannot_be_opened_is_told(path: DreamPath, tmp_path: Path) -> None:

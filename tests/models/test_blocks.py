@@ -17,6 +17,7 @@ from dreamenv.models.blocks import (
     SelfAttention,
     UNet,
     check_channels,
+    each_modulation,
     fold_frames,
     modulate,
     norms_of,
@@ -53,7 +54,8 @@ def test_the_unet_keeps_any_size(height: int, width: int, levels: int) -> None:
         Levels((8, 16, 8, 24)[:levels], (1, 2, 1, 1)[:levels], ((True, False) * 2)[:levels]),
         cond_channels=4,
     )
-    assert unet(torch.randn(1, 8, height, width), torch.randn(1, 4)).shape == (1, 8, height, width)
+    modulation = unet.modulate(torch.randn(1, 4))
+    assert unet(torch.randn(1, 8, height, width), modulation).shape == (1, 8, height, width)
 
 
 @torch.no_grad()
@@ -61,7 +63,8 @@ def test_fresh_residual_blocks_and_attention_add_nothing() -> None:
     block = ResidualBlock(8, 8, cond_channels=4, attention=False)
     torch.nn.init.zeros_(block.get_parameter("conv2.bias"))
     x, condition = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
-    assert torch.equal(block(x, modulate(norms_of(block), condition)), x)
+    norms = norms_of(block)
+    assert torch.equal(block(x, each_modulation(norms, modulate(norms, condition))), x)
     attention = SelfAttention(8)
     assert torch.equal(attention(x), attention.norm(x))
 
@@ -100,7 +103,7 @@ def test_every_norm_is_told_of_the_condition_in_its_turn() -> None:
     for norm in norms_of(unet):
         norm.register_forward_pre_hook(note)
     condition = torch.randn(2, 4)
-    unet(torch.randn(2, 8, 8, 8), condition)
+    unet(torch.randn(2, 8, 8, 8), unet.modulate(condition))
     assert applied == norms_of(unet)
     assert len(applied) == 20
     for norm, modulation in zip(applied, told, strict=True):
@@ -115,10 +118,9 @@ def test_compiled_the_norms_are_told_the_same_by_one_product() -> None:
         return graph.forward
 
     norms = norms_of(UNet(Levels((8, 16), (1, 2), (False, False)), cond_channels=4))
-    compiled = torch.compile(lambda condition: list(modulate(norms, condition)), backend=keep)
+    compiled = torch.compile(lambda condition: modulate(norms, condition), backend=keep)
     condition = torch.randn(2, 4)
-    for found, expected in zip(compiled(condition), modulate(norms, condition), strict=True):
-        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(compiled(condition), modulate(norms, condition))
     assert [code.count("linear(") for code in graphs] == [1]
 
 
@@ -165,9 +167,9 @@ def test_without_norm_and_attention_a_square_is_treated_as_in_its_frame(
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     frame = torch.randn(1, 8, 96, 96, dtype=torch.float64)
-    condition = torch.randn(1, 4, dtype=torch.float64)
-    in_frame = unet(frame, condition)[..., 44:52, 44:52]
-    alone = unet(frame[..., 16:80, 16:80], condition)[..., 28:36, 28:36]
+    modulation = unet.modulate(torch.randn(1, 4, dtype=torch.float64))
+    in_frame = unet(frame, modulation)[..., 44:52, 44:52]
+    alone = unet(frame[..., 16:80, 16:80], modulation)[..., 28:36, 28:36]
     assert torch.allclose(in_frame, alone) == the_same
 
 

@@ -122,14 +122,16 @@ class TestSample:
         return noisy / (1 + sigma.square())[:, None, None, None]
 
     @pytest.mark.parametrize("order", [1, 2])
-    def test_it_evaluates_the_denoiser_as_often_as_it_says(self, order: int) -> None:
-        sampler, levels = SamplerConfig(num_steps=5, order=order), []
+    def test_it_evaluates_the_denoiser_at_the_levels_that_it_says(self, order: int) -> None:
+        sampler = SamplerConfig(num_steps=5, order=order)
+        levels: list[float] = []
 
         def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
             levels.append(sigma[0].item())
             return self.gaussian(noisy, sigma)
 
         sample(denoise, torch.randn(2, 1, 4, 4), sampler, self.no_noise)
+        assert levels == pytest.approx(sampler.evaluated_levels)
         assert len(levels) == sampler.num_evaluations
         assert min(levels) > 0
 

@@ -77,7 +77,7 @@ class TestCompiling:
     def test_it_dreams_the_same_with_the_same_weights(self, quick_compiler: list[Any]) -> None:
         model, (frames, actions) = randomised(TINY), some_past(2, TINY)
         twin = model.compiled()
-        assert quick_compiler == [model.denoiser, model.reward_end]
+        assert quick_compiler == [model.denoiser, model.denoiser.modulate, model.reward_end]
         for _ in range(2):
             expected = model.next_obs(frames, actions, generator=seed(1))
             assert torch.equal(twin.next_obs(frames, actions, generator=seed(1)), expected)
@@ -105,7 +105,8 @@ class TestCompiling:
         twin = model.compiled()
         twin.next_obs(frames, actions)
         twin.reward_and_end(frames, actions, frames)
-        assert asked == [model.denoiser] * TINY.sampler.num_evaluations + [model.reward_end]
+        denoiser = [model.denoiser] * TINY.sampler.num_evaluations
+        assert asked == [model.denoiser.modulate, *denoiser, model.reward_end]
         assert twin.state_dict().keys() == model.state_dict().keys()
         asked.clear()
         model.next_obs(frames, actions)
@@ -122,7 +123,7 @@ class TestCompiling:
                     parameter.zero_()
             assert not torch.equal(copied.next_obs(frames, actions, generator=seed(1)), expected)
         assert twin.is_compiled
-        assert len(quick_compiler) == 2
+        assert len(quick_compiler) == 3
 
     def test_where_it_cannot_be_compiled_one_line_says_so(
         self, monkeypatch: pytest.MonkeyPatch
@@ -182,6 +183,23 @@ class TestDreaming:
         model.in_parts, sizes[:] = True, []
         model.next_obs(*past)
         assert sizes == [1] * 5 * TINY.sampler.num_evaluations
+
+    @pytest.mark.parametrize("order", [1, 2])
+    def test_what_levels_and_actions_decide_is_worked_out_once_a_frame(
+        self, order: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, (frames, actions) = randomised(TINY), some_past(3, TINY)
+        sampler = replace(TINY.sampler, num_steps=4, order=order)
+        rows: list[int] = []
+        condition = model.denoiser.network.condition
+        condition.register_forward_hook(lambda _, __, output: rows.append(len(output)))
+        frame = model.next_obs(frames, actions, sampler=sampler, generator=seed(1))
+        assert rows == [3 * sampler.num_evaluations]
+        rows.clear()
+        monkeypatch.setattr(model, "_modulations", lambda levels, _: iter([()] * len(levels)))
+        anew = model.next_obs(frames, actions, sampler=sampler, generator=seed(1))
+        assert rows == [3] * sampler.num_evaluations
+        assert (anew != frame).float().mean() < 0.01  # where rounding decides
 
     def test_a_change_is_added_to_the_last_frame(self) -> None:
         model, (frames, actions) = randomised(TINY_CHANGE), some_past(2, TINY_CHANGE)
